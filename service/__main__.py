@@ -1,0 +1,61 @@
+"""``python -m service``: serves the models until SIGTERM or SIGINT, and then finishes what is under way."""
+
+import logging
+import os
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from service.app import create_app
+from service.errors import StartError
+from service.logs import configure_logging
+from service.settings import Settings
+
+logger = logging.getLogger("service")
+
+
+def main() -> int:
+    """Runs the service and returns the process's exit status: 0, or 1 if it could not start."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = f"RADOGAGA_{problem['loc'][0]}".upper()
+            print(f"{name} is {problem['input']!r}: {problem['msg']}", file=sys.stderr)
+        return 1
+    configure_logging(settings.log_level)
+    warn_of_unknown_variables()
+    failures: list[StartError] = []
+
+    def stop(error: StartError) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings, on_start_error=stop),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.shutdown_seconds,
+        )
+    )
+    server.run()
+    for error in failures:
+        print(f"the service did not start: {error}", file=sys.stderr)
+    return 1 if failures or not server.started else 0
+
+
+def warn_of_unknown_variables() -> None:
+    """Logs variables RADOGAGA_* that no setting reads, for they may be misspelt."""
+    known = {f"RADOGAGA_{name}".upper() for name in Settings.model_fields} | {"RADOGAGA_DATA"}
+    for name in sorted(os.environ):
+        if name.startswith("RADOGAGA_") and name not in known:
+            logger.warning("%s is no setting and is ignored; the settings are %s", name, ", ".join(sorted(known)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

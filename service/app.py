@@ -1,0 +1,94 @@
+"""The application: `create_app` builds all of it, and nothing exists before."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import ServiceError, StartError
+from service.metrics import ServiceMetrics
+from service.observation import ObservationMiddleware, observation
+from service.problems import problem
+from service.repository import ModelRepository
+from service.routes import Service, router
+from service.runtime import Runtime
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = """Anomaly scores from RaDOGAGA: POST rows of features, get scores and flags.
+
+A score is an energy, -log p: higher is more anomalous, and negative values are normal."""
+
+
+def ignore(error: StartError) -> None:
+    """Does nothing about a failed start, beyond what was logged: the application stays alive and not ready."""
+
+
+def create_app(settings: Settings, on_start_error: Callable[[StartError], None] = ignore) -> FastAPI:
+    """Builds the application.
+
+    It answers /health/live at once; the models are loaded beside, and until all of them have replayed their
+    examples everything else is answered with 503.
+
+    Arguments:
+        settings: What the operator set.
+        on_start_error: Called if the models can't be loaded.
+    """
+    service = Service(settings, ServiceMetrics())
+
+    async def load() -> None:
+        runtime = Runtime(settings.provider, settings.threads)
+        try:
+            repository = await asyncio.to_thread(ModelRepository.load, settings.models, runtime)
+        except StartError as error:
+            logger.error("the start failed: %s", error)
+            on_start_error(error)
+            return
+        service.metrics.describe(repository)
+        service.repository = repository
+        logger.info("ready", extra={"fields": {"datasets": repository.datasets()}})
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(load())
+        yield
+        await loading
+
+    app = FastAPIOffline(title="RaDOGAGA", description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app.state.service = service
+    app.include_router(router)
+    app.add_middleware(ObservationMiddleware, metrics=service.metrics)
+    app.add_exception_handler(ServiceError, answer_service_error)
+    app.add_exception_handler(HTTPException, answer_http_exception)
+    return app
+
+
+async def answer_service_error(request: Request, error: Exception) -> Response:
+    """Answers an error whose text may be shown."""
+    if not isinstance(error, ServiceError):
+        raise error
+    seen = observation(request)
+    seen.kind = error.kind
+    return problem(error.status, str(error), error.kind, seen.request_id, error.headers)
+
+
+async def answer_http_exception(request: Request, error: Exception) -> Response:
+    """Answers what the router refuses: unknown paths and wrong methods."""
+    if not isinstance(error, HTTPException):
+        raise error
+    seen = observation(request)
+    status = HTTPStatus(error.status_code)
+    seen.kind = status.name.lower()
+    detail = {
+        HTTPStatus.NOT_FOUND: f"There is nothing at {request.url.path}; /docs lists what there is.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.url.path} does not take {request.method}.",
+    }.get(status, str(error.detail))
+    return problem(status, detail, seen.kind, seen.request_id, dict(error.headers or {}))

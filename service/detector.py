@@ -1,0 +1,169 @@
+"""A loaded model: arrays in, arrays out. It has never heard of HTTP."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from service.errors import StartError
+from service.manifest import Graph, HashedFile, Manifest, NumericFeature, read_manifest
+from service.runtime import Runtime
+
+Matrix = NDArray[np.float32]
+
+TOLERANCE = 1e-4
+"""How far, relative to 1 or their size, replayed examples may lie from what the exporter saw: other processors and
+GPUs round otherwise. On one machine the exporter itself holds PyTorch and onnxruntime to 1e-5."""
+
+
+class ExampleRows(BaseModel):
+    """Rows with the results the exporter had for them."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    x: list[list[float]]
+    score: list[float]
+    z: list[list[float]]
+    x_hat: list[list[float]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores (N,), each an energy, -log p: higher is more anomalous; and whether each row is called an anomaly."""
+
+    scores: Matrix
+    anomalies: NDArray[np.bool_]
+
+
+class Detector:
+    """The three sessions of one model folder, with its manifest.
+
+    All arrays are float32; rows x are raw feature values of shape (N, M), latents z have shape (N, L).
+    """
+
+    def __init__(self, manifest: Manifest, sessions: dict[str, Any]) -> None:
+        self.manifest = manifest
+        self._sessions = sessions
+        self._lowest, self._highest = training_range(manifest)
+
+    @classmethod
+    def load(cls, folder: Path, runtime: Runtime) -> "Detector":
+        """Loads a model folder and replays its examples.
+
+        Raises:
+            StartError: The folder breaks the contract in any way; the text names file, field and value.
+        """
+        manifest = read_manifest(folder)
+        sessions = {
+            name: _load_graph(folder, name, getattr(manifest.graphs, name), runtime)
+            for name in ("scorer", "encoder", "decoder")
+        }
+        _read(folder, manifest.density)
+        detector = cls(manifest, sessions)
+        detector.replay(_read(folder, manifest.examples), folder / manifest.examples.file)
+        return detector
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that the sessions really got."""
+        return str(self._sessions["scorer"].get_providers()[0])
+
+    def score(self, x: Matrix) -> Scores:
+        """Scores rows (N, M), and decides."""
+        scores = self._run("scorer", x)
+        return Scores(scores, scores >= self.manifest.threshold)
+
+    def encode(self, x: Matrix) -> Matrix:
+        """Returns latents (N, L) of rows (N, M)."""
+        return self._run("encoder", x)
+
+    def decode(self, z: Matrix) -> Matrix:
+        """Returns rows (N, M), in raw feature values, for latents (N, L)."""
+        return self._run("decoder", z)
+
+    def count_outside_training_range(self, x: Matrix) -> int:
+        """Counts the values of rows (N, M) that are smaller or larger than any the model was fitted on."""
+        return int(np.count_nonzero((x < self._lowest) | (x > self._highest)))
+
+    def replay(self, examples: bytes, path: Path) -> None:
+        """Checks that the examples still have the results they were exported with.
+
+        Raises:
+            StartError: The examples can't be read, or a result differs by more than `TOLERANCE`.
+        """
+        try:
+            rows = ExampleRows.model_validate_json(examples)
+            x = np.asarray(rows.x, dtype=np.float32)
+            results = {
+                "score": (self.score(x).scores, rows.score),
+                "z": (self.encode(x), rows.z),
+                "x_hat": (self.decode(np.asarray(rows.z, dtype=np.float32)), rows.x_hat),
+            }
+            for name, (got, listed) in results.items():
+                _compare(name, got, np.asarray(listed, dtype=np.float64), path)
+        except (ValidationError, ValueError) as error:
+            raise StartError(f"{path}: {error}") from error
+
+    def _run(self, name: str, rows: Matrix) -> Matrix:
+        graph: Graph = getattr(self.manifest.graphs, name)
+        result: Matrix = self._sessions[name].run([graph.output.name], {graph.input.name: rows})[0]
+        return result
+
+
+def training_range(manifest: Manifest) -> tuple[Matrix, Matrix]:
+    """Returns the smallest and the largest value of each column of x in training, both of shape (M,)."""
+    lowest: list[float] = []
+    highest: list[float] = []
+    for feature in manifest.features:
+        if isinstance(feature, NumericFeature):
+            lowest.append(feature.minimum)
+            highest.append(feature.maximum)
+        else:
+            lowest += [0.0] * len(feature.categories)
+            highest += [1.0] * len(feature.categories)
+    return np.asarray(lowest, dtype=np.float32), np.asarray(highest, dtype=np.float32)
+
+
+def _read(folder: Path, file: HashedFile) -> bytes:
+    path = folder / file.file
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StartError(f"{path}: can't be read ({error.strerror})") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != file.sha256:
+        raise StartError(f"{path}: sha256 is {digest}, the manifest has {file.sha256}")
+    return content
+
+
+def _load_graph(folder: Path, name: str, graph: Graph, runtime: Runtime) -> Any:
+    path = folder / graph.file
+    try:
+        session = runtime.session(_read(folder, graph))
+    except StartError as error:
+        raise error if str(error).startswith(str(path)) else StartError(f"{path}: {error}") from error
+    for side, nodes, tensor in (("input", session.get_inputs(), graph.input), ("output", session.get_outputs(), graph.output)):
+        found = [(node.name, node.type, _shape(node.shape)) for node in nodes]
+        expected = [(tensor.name, "tensor(float)", tensor.shape)]
+        if found != expected:
+            raise StartError(f"{path}: {side} of the {name} is {found}, the manifest has {expected}")
+    return session
+
+
+def _shape(shape: list[Any]) -> list[Any]:
+    """Writes a graph's shape as a manifest does: a dimension without a fixed size is the number of rows."""
+    return [size if isinstance(size, int) else "N" for size in shape]
+
+
+def _compare(name: str, got: NDArray[Any], expected: NDArray[np.float64], path: Path) -> None:
+    if got.shape != expected.shape:
+        raise StartError(f"{path}: {name} has shape {got.shape}, the examples have {expected.shape}")
+    difference = np.abs(got - expected) / np.maximum(1.0, np.abs(expected))
+    worst = np.unravel_index(np.argmax(~(difference <= TOLERANCE) * (1 + difference)), difference.shape)
+    if not difference[worst] <= TOLERANCE:
+        index = "".join(f"[{i}]" for i in worst)
+        raise StartError(f"{path}: {name}{index} is {got[worst]}, the examples have {expected[worst]}")

@@ -1,0 +1,134 @@
+"""Everything that can go wrong, with the sentence that says so.
+
+A request takes the path::
+
+    request -> *read* -> body -> *parse* -> rows -> *look up* -> detector -> *run* -> scores -> answer
+                 |                  |                  |                        |
+           415 413            400 413 422           404 503                   422
+
+Each step raises one of the errors below; one handler turns them into ``application/problem+json`` (RFC 9457).
+Anything else is a logged 500 that gives nothing away. A `StartError` keeps the service from becoming ready.
+"""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+
+class ServiceError(Exception):
+    """An error whose text may be shown to the client.
+
+    Attributes:
+        status: The HTTP status of the answer.
+        kind: A word for machines, stable across releases; also a metric's label.
+        headers: What the answer's header says beside.
+    """
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    kind = "internal"
+    headers: dict[str, str] = {}  # noqa: RUF012 - never written
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body is declared as something that isn't read here."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    kind = "unsupported_media_type"
+
+    def __init__(self, content_type: str | None) -> None:
+        found = f"is '{content_type}'" if content_type else "is missing"
+        super().__init__(f"Content-Type {found}, expected application/json.")
+
+
+class BodyTooLarge(ServiceError):
+    """The body has more bytes than the service reads."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    kind = "body_too_large"
+
+    def __init__(self, found: str, limit: int) -> None:
+        super().__init__(f"The body has {found} bytes, at most {limit} are read. Send fewer rows per request.")
+
+
+class TooManyRows(ServiceError):
+    """There are more rows than one request may carry."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    kind = "too_many_rows"
+
+    def __init__(self, field: str, rows: int, limit: int) -> None:
+        super().__init__(f"{field} has {rows} rows, at most {limit} are taken per request.")
+
+
+class MalformedBody(ServiceError):
+    """The body is not JSON, or not such that every reader understands it alike."""
+
+    status = HTTPStatus.BAD_REQUEST
+    kind = "malformed_body"
+
+
+class InvalidField(ServiceError):
+    """A field of the request is missing, unknown or of the wrong type."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    kind = "invalid_field"
+
+    def __init__(self, field: str, found: str, expected: str) -> None:
+        super().__init__(f"{field} {found}, expected {expected}.")
+
+
+class WrongWidth(InvalidField):
+    """A row has another number of values than the model has features."""
+
+    kind = "wrong_width"
+
+
+class InvalidValue(InvalidField):
+    """A value in a row is not a number, or not one a float32 can hold."""
+
+    kind = "invalid_value"
+
+
+class ScoreNotFinite(ServiceError):
+    """A row of finite values lies so far out that float32 overflows on the way to its score."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    kind = "result_not_finite"
+
+    def __init__(self, field: str, row: int) -> None:
+        super().__init__(f"{field}[{row}] has values so large that its result is not a finite number.")
+
+
+class DatasetNotFound(ServiceError):
+    """No model is served under that name."""
+
+    status = HTTPStatus.NOT_FOUND
+    kind = "dataset_not_found"
+
+    def __init__(self, dataset: str, known: Iterable[str]) -> None:
+        super().__init__(f"No model for dataset '{dataset}'. Known datasets: {', '.join(sorted(known))}.")
+
+
+class VersionNotFound(ServiceError):
+    """The dataset has no such version."""
+
+    status = HTTPStatus.NOT_FOUND
+    kind = "version_not_found"
+
+    def __init__(self, dataset: str, version: int, known: Iterable[int]) -> None:
+        versions = ", ".join(map(str, sorted(known)))
+        super().__init__(f"No version {version} of dataset '{dataset}'. Known versions: {versions}.")
+
+
+class NotReady(ServiceError):
+    """The models are not loaded yet."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    kind = "not_ready"
+    headers = {"Retry-After": "1"}  # noqa: RUF012 - never written
+
+    def __init__(self) -> None:
+        super().__init__("The models are being loaded. Try again in a second.")
+
+
+class StartError(Exception):
+    """The service can't become ready; the text names the folder or setting, the field and the value it had."""

@@ -1,0 +1,212 @@
+"""The only reader of a model folder's contract; `models/README.md` has it in words.
+
+``python -m service.manifest`` prints it as a JSON schema, which is kept in `models/manifest.schema.json`.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from service.errors import StartError
+
+MANIFEST = "manifest.json"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[a-z]+$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=1)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """Refuses unknown fields, other types and numbers that are not finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class NumericFeature(Strict):
+    """A number, and the range it had in the rows the model was fitted on."""
+
+    kind: Literal["numeric"]
+    name: str
+    minimum: float
+    maximum: float
+
+
+class CategoricalFeature(Strict):
+    """A category, one-hot over the listed ones in their order."""
+
+    kind: Literal["categorical"]
+    name: str
+    categories: Annotated[list[str], Field(min_length=1)]
+
+
+Feature = Annotated[NumericFeature | CategoricalFeature, Field(discriminator="kind")]
+
+
+class Tensor(Strict):
+    """An input or output of a graph; N stands for any number of rows."""
+
+    name: str
+    dtype: Literal["float32"]
+    shape: Annotated[list[Literal["N"] | Count], Field(min_length=1, max_length=2)]
+
+
+class HashedFile(Strict):
+    """A file of the folder and the digest of its bytes."""
+
+    file: FileName
+    sha256: Sha256
+
+
+class Graph(HashedFile):
+    """An ONNX graph with one input and one output."""
+
+    input: Tensor
+    output: Tensor
+
+
+class Graphs(Strict):
+    """One graph per endpoint."""
+
+    scorer: Graph
+    encoder: Graph
+    decoder: Graph
+
+
+class Mixture(HashedFile):
+    """The density that the scorer holds, in float64, for whoever wants to check a score."""
+
+    kind: Literal["gaussian_mixture"]
+    components: Count
+    dimensions: Count
+
+
+class Examples(HashedFile):
+    """Rows with their expected results, replayed before the service is ready."""
+
+    rows: Count
+
+
+class Calibration(Strict):
+    """How the threshold was chosen: the highest scores of these rows, so many as the contamination says."""
+
+    rule: Literal["contamination"]
+    contamination: Annotated[float, Field(gt=0, lt=1)]
+    rows: Count
+    flagged: Count
+
+
+class Metrics(Strict):
+    """What the model was worth on rows it was not fitted on."""
+
+    precision: Ratio
+    recall: Ratio
+    f1: Ratio
+    auroc: Ratio
+    average_precision: Ratio
+    flagged: Annotated[int, Field(ge=0)]
+
+
+class TestMetrics(Strict):
+    """The test half judged by the shipped threshold, and by the paper's: a percentile of the test scores."""
+
+    shipped_threshold: Metrics
+    test_percentile: Metrics
+
+
+class Provenance(Strict):
+    """Where the model comes from."""
+
+    recipe: str
+    settings: dict[str, JsonValue]
+    seed: int
+    data_sha256: Sha256
+    protocol: str
+    libraries: dict[str, str]
+    metrics: TestMetrics
+
+
+class Manifest(Strict):
+    """What a model folder holds."""
+
+    format_version: Literal[1]
+    dataset: Name
+    version: Count
+    method: str
+    features: Annotated[list[Feature], Field(min_length=1)]
+    graphs: Graphs
+    density: Mixture
+    examples: Examples
+    threshold: float
+    calibration: Calibration
+    provenance: Provenance
+
+    @property
+    def width(self) -> int:
+        """The number of values in a row, M."""
+        return sum(1 if isinstance(f, NumericFeature) else len(f.categories) for f in self.features)
+
+    @property
+    def latent_width(self) -> int:
+        """The number of values in a latent, L."""
+        return int(self.graphs.encoder.output.shape[-1])
+
+    @model_validator(mode="after")
+    def _tensors_agree(self) -> Self:
+        x, z = ["N", self.width], ["N", self.latent_width]
+        expected = {"scorer": (x, ["N"]), "encoder": (x, z), "decoder": (z, x)}
+        for name, shapes in expected.items():
+            graph: Graph = getattr(self.graphs, name)
+            for side, tensor, shape in zip(("input", "output"), (graph.input, graph.output), shapes, strict=True):
+                if tensor.shape != shape:
+                    raise ValueError(
+                        f"graphs.{name}.{side}.shape is {tensor.shape}, expected {shape} for {self.width} columns"
+                        f" of features and {self.latent_width} latent features"
+                    )
+        return self
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads and checks the manifest of a model folder ``<dataset>/<version>``.
+
+    Raises:
+        StartError: The file is missing, is not JSON, breaks the contract, or belongs to another folder; the text
+            names the folder, the field and the value it had.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise StartError(f"{path}: can't be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise StartError(f"{path}: {'; '.join(_sentence(problem) for problem in error.errors())}") from error
+    for field, value, expected in (
+        ("dataset", manifest.dataset, folder.parent.name),
+        ("version", str(manifest.version), folder.name),
+    ):
+        if value != expected:
+            raise StartError(f"{path}: {field} is '{value}', expected '{expected}' as the folder is called")
+    return manifest
+
+
+def _sentence(problem: Any) -> str:
+    field = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{field} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"{field} is unknown"
+    if not field:
+        return str(problem["msg"])
+    return f"{field} is {problem['input']!r}: {problem['msg']}"
+
+
+def schema() -> str:
+    """Returns the contract as a JSON schema."""
+    return json.dumps(Manifest.model_json_schema(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema(), end="")

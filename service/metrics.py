@@ -1,0 +1,70 @@
+"""What Prometheus scrapes. Labels come from the repository and the route table, never from a client."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from service.repository import ModelRepository
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class ServiceMetrics:
+    """The service's metrics in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self.request_seconds = Histogram(
+            "radogaga_request_duration_seconds",
+            "Time from a request's first byte to its answer's last.",
+            ["endpoint", "dataset", "status"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "radogaga_requests_in_flight", "Requests being answered right now.", registry=self.registry
+        )
+        self.rows = Counter(
+            "radogaga_rows", "Rows scored, encoded or decoded.", ["endpoint", "dataset"], registry=self.registry
+        )
+        self.anomalies = Counter(
+            "radogaga_anomalies", "Rows called an anomaly.", ["dataset"], registry=self.registry
+        )
+        self.outside_training_range = Counter(
+            "radogaga_values_outside_training_range",
+            "Values of scored or encoded rows that are beyond any the model was fitted on.",
+            ["dataset"],
+            registry=self.registry,
+        )
+        self.errors = Counter(
+            "radogaga_errors", "Requests answered with an error, by its kind.", ["kind"], registry=self.registry
+        )
+        self.threshold = Gauge(
+            "radogaga_threshold",
+            "The score from which a row is called an anomaly.",
+            ["dataset", "version"],
+            registry=self.registry,
+        )
+        self.model_info = Gauge(
+            "radogaga_model_info",
+            "Always 1; a served model with the execution provider its sessions really got.",
+            ["dataset", "version", "method", "provider"],
+            registry=self.registry,
+        )
+        self.ready = Gauge(
+            "radogaga_ready", "Whether every model has replayed its examples.", registry=self.registry
+        )
+
+    def describe(self, repository: ModelRepository) -> None:
+        """Tells what is served, and starts the counters of each dataset at zero."""
+        for detector in repository:
+            manifest = detector.manifest
+            version = str(manifest.version)
+            self.threshold.labels(manifest.dataset, version).set(manifest.threshold)
+            self.model_info.labels(manifest.dataset, version, manifest.method, detector.provider).set(1)
+            self.anomalies.labels(manifest.dataset)
+            self.outside_training_range.labels(manifest.dataset)
+        self.ready.set(1)

@@ -1,0 +1,29 @@
+"""Errors as ``application/problem+json`` (RFC 9457)."""
+
+from http import HTTPStatus
+
+import orjson
+from starlette.responses import Response
+
+
+def problem(
+    status: HTTPStatus, detail: str, kind: str, request_id: str, headers: dict[str, str] | None = None
+) -> Response:
+    """Returns the answer that tells a client what is wrong.
+
+    Arguments:
+        status: The HTTP status, whose phrase is the title.
+        detail: One sentence, naming the field and the value it had.
+        kind: A word for machines.
+        request_id: The id under which the log has the request.
+        headers: Further headers.
+    """
+    body = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status,
+        "detail": detail,
+        "kind": kind,
+        "request_id": request_id,
+    }
+    return Response(orjson.dumps(body), status, headers, media_type="application/problem+json")

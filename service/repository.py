@@ -1,0 +1,82 @@
+"""Every model folder under `models/`, loaded and ready."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from service.detector import Detector
+from service.errors import DatasetNotFound, StartError, VersionNotFound
+from service.runtime import Runtime
+
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+class ModelRepository:
+    """Detectors by dataset and version.
+
+    Arguments:
+        detectors: At least one version of each dataset.
+    """
+
+    def __init__(self, detectors: Mapping[str, Mapping[int, Detector]]) -> None:
+        self._detectors = detectors
+
+    @classmethod
+    def load(cls, models: Path, runtime: Runtime) -> "ModelRepository":
+        """Loads every ``<dataset>/<version>/`` under a folder; hidden entries and single files are not models.
+
+        Raises:
+            StartError: The folder can't be read or has no model, or any of its models breaks the contract.
+        """
+        runtime.prepare()
+        detectors: dict[str, dict[int, Detector]] = {}
+        for dataset in _folders(models):
+            for version in _folders(dataset):
+                if not VERSION.fullmatch(version.name):
+                    raise StartError(f"{version}: the folder is called '{version.name}', expected a version like 1")
+                detectors.setdefault(dataset.name, {})[int(version.name)] = Detector.load(version, runtime)
+        if not detectors:
+            raise StartError(f"{models}: there is no model folder <dataset>/<version>/ in it (RADOGAGA_MODELS)")
+        return cls(detectors)
+
+    def find(self, dataset: str, version: int | None = None) -> Detector:
+        """Returns one version of a dataset's model, the newest unless it is named.
+
+        Raises:
+            DatasetNotFound: No such dataset is served.
+            VersionNotFound: The dataset has no such version.
+        """
+        versions = self.versions(dataset)
+        if version is None:
+            return versions[max(versions)]
+        try:
+            return versions[version]
+        except KeyError:
+            raise VersionNotFound(dataset, version, versions) from None
+
+    def versions(self, dataset: str) -> Mapping[int, Detector]:
+        """Returns the versions of a dataset.
+
+        Raises:
+            DatasetNotFound: No such dataset is served.
+        """
+        try:
+            return self._detectors[dataset]
+        except KeyError:
+            raise DatasetNotFound(dataset, self._detectors) from None
+
+    def datasets(self) -> list[str]:
+        """Returns the names of the datasets, in alphabetical order."""
+        return sorted(self._detectors)
+
+    def __iter__(self) -> Iterator[Detector]:
+        """Iterates over all versions of all datasets."""
+        for versions in self._detectors.values():
+            yield from versions.values()
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise StartError(f"{parent}: can't be read ({error.strerror}) (RADOGAGA_MODELS)") from error

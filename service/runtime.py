@@ -1,0 +1,100 @@
+"""onnxruntime: which execution provider the sessions get, and whether it is the one that was asked for."""
+
+import logging
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import onnxruntime
+
+from service.errors import StartError
+from service.settings import Provider
+
+logger = logging.getLogger(__name__)
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+
+WANTED: dict[Provider, list[str]] = {
+    "cpu": [CPU],
+    "cuda": [CUDA, CPU],
+    "tensorrt": [TENSORRT, CUDA, CPU],
+}
+"""What a session is given to choose from; the first is the one that is meant."""
+
+DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+
+
+def installed_distributions() -> dict[str, str]:
+    """Returns the installed distributions of onnxruntime with their versions."""
+    found = {}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Makes sessions, all with the same options and the same provider.
+
+    Attributes:
+        provider: The provider that is asked for.
+        threads: Threads inside one inference.
+    """
+
+    provider: Provider = "auto"
+    threads: int = 1
+
+    def prepare(self) -> None:
+        """Checks the installation, and loads the GPU's libraries where they come with it.
+
+        Raises:
+            StartError: Both distributions of onnxruntime are installed, so that each overwrote parts of the other;
+                or the demanded provider is not part of the installed one.
+        """
+        found = installed_distributions()
+        if len(found) > 1:
+            names = " and ".join(f"{name} {number}" for name, number in found.items())
+            raise StartError(f"{names} are installed together and break each other; uninstall both, then install one")
+        available = onnxruntime.get_available_providers()
+        if self.provider != "auto" and WANTED[self.provider][0] not in available:
+            raise StartError(
+                f"RADOGAGA_PROVIDER is '{self.provider}', but the installed onnxruntime has only"
+                f" {', '.join(available)}; install the [gpu] extra in place of [cpu]"
+            )
+        if CUDA in available and self.provider != "cpu":
+            onnxruntime.preload_dlls()
+
+    def wanted(self) -> list[str]:
+        """Returns the providers to give to a session, best first."""
+        if self.provider != "auto":
+            return WANTED[self.provider]
+        return WANTED["cuda"] if CUDA in onnxruntime.get_available_providers() else WANTED["cpu"]
+
+    def session(self, graph: bytes) -> Any:
+        """Returns an `onnxruntime.InferenceSession` for a serialised graph.
+
+        Raises:
+            StartError: The graph is not one onnxruntime can load, or the session did not get the demanded provider.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch ever seen
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(graph, options, providers=self.wanted())
+        except Exception as error:  # onnxruntime's exceptions have no common base but this
+            raise StartError(f"onnxruntime can't load it ({error})") from error
+        got = session.get_providers()
+        if self.provider != "auto" and got[0] != WANTED[self.provider][0]:
+            raise StartError(
+                f"RADOGAGA_PROVIDER is '{self.provider}', but the session got {got[0]}:"
+                " is there a GPU, and is its driver recent enough?"
+            )
+        return session

@@ -1,0 +1,120 @@
+"""The requests and answers as OpenAPI describes them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.manifest import Calibration, Feature, TestMetrics
+
+Row = list[float]
+
+
+class Request(BaseModel):
+    """What every request names."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    dataset: str = Field(description="The dataset, as GET /datasets lists it.")
+    version: int | None = Field(default=None, description="The version; the newest unless it is given.")
+
+
+class RowsRequest(Request):
+    """Rows to score or encode."""
+
+    vectors: Annotated[list[Row], Field(min_length=1)] = Field(
+        description="Rows of raw feature values, in the order of the dataset's features."
+    )
+
+
+class LatentsRequest(Request):
+    """Latents to decode."""
+
+    latents: Annotated[list[Row], Field(min_length=1)] = Field(description="Latents, as /encode answers them.")
+
+
+class Answer(BaseModel):
+    """What every answer names."""
+
+    dataset: str
+    version: int
+
+
+class ScoreAnswer(Answer):
+    """Scores and decisions, one per row."""
+
+    threshold: float = Field(description="The score from which a row is called an anomaly.")
+    scores: list[float] = Field(description="Energies, -log p: higher is more anomalous, negative values are normal.")
+    anomalies: list[bool] = Field(description="Whether score >= threshold.")
+
+
+class EncodeAnswer(Answer):
+    """Latents, one per row."""
+
+    latents: list[Row]
+
+
+class DecodeAnswer(Answer):
+    """Rows of raw feature values, one per latent."""
+
+    vectors: list[Row]
+
+
+class ModelDescription(BaseModel):
+    """A served version of a dataset's model."""
+
+    dataset: str
+    version: int
+    method: str
+    newest: bool = Field(description="Whether this version answers requests that name none.")
+    provider: str = Field(description="The execution provider its sessions really got.")
+    columns: int = Field(description="The number of values in a row.")
+    latent_features: int = Field(description="The number of values in a latent.")
+    features: list[Feature]
+    threshold: float
+    calibration: Calibration
+    metrics: TestMetrics
+
+
+class DatasetDescription(BaseModel):
+    """A dataset with its served versions, oldest first."""
+
+    dataset: str
+    newest: int
+    versions: list[ModelDescription]
+
+
+class DatasetList(BaseModel):
+    """All datasets, in alphabetical order."""
+
+    datasets: list[DatasetDescription]
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(BaseModel):
+    """Every model has replayed its examples."""
+
+    status: Literal["ready"] = "ready"
+    models: int = Field(description="The number of model folders served.")
+    providers: list[str] = Field(description="The execution providers the sessions really got.")
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: Literal["about:blank"] = "about:blank"
+    title: str = Field(description="The HTTP status in words.")
+    status: int
+    detail: str = Field(description="What is wrong, naming the field and the value it had.")
+    kind: str = Field(description="A word for machines, stable across releases.")
+    request_id: str = Field(description="The id under which the service's log has this request.")
+
+
+def body_of(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    """Describes a request's body for OpenAPI; the body itself is read by `service.parsing`."""
+    content = {"application/json": {"schema": model.model_json_schema(), "example": example}}
+    return {"requestBody": {"required": True, "content": content}}

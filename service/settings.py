@@ -1,0 +1,37 @@
+"""Settings, read from environment variables RADOGAGA_*."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
+
+
+class Settings(BaseSettings):
+    """What an operator can set; README has the same list in words."""
+
+    model_config = SettingsConfigDict(env_prefix="RADOGAGA_", frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8000, description="Port to listen on; 0 takes a free one.")
+    models: Path = Field(default=Path("models"), description="Folder with the models, `<dataset>/<version>/`.")
+    provider: Provider = Field(
+        default="auto",
+        description="Execution provider: `auto` takes a GPU if there is one, `cpu` never;"
+        " with `cuda` or `tensorrt` the start fails unless the sessions really get it.",
+    )
+    threads: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="Threads inside one inference; 1 gives the most rows per core for models this small."
+    )
+    max_rows: Annotated[int, Field(ge=1)] = Field(default=16384, description="Rows taken per request.")
+    max_body_bytes: Annotated[int, Field(ge=1)] = Field(
+        default=33_554_432, description="Bytes read of a request's body."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lowest level that is logged; `warning` switches the access log off."
+    )
+    shutdown_seconds: Annotated[int, Field(ge=0)] = Field(
+        default=30, description="Time that requests under way have to finish after SIGTERM."
+    )

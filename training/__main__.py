@@ -1,0 +1,179 @@
+"""``python -m training``: fit, evaluate, list and reproduce. The command line only; what is done stands elsewhere."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from training.datasets import DATASETS
+from training.datasets.files import DatasetFileError
+from training.evaluation import EvaluationError, evaluate_folder
+from training.experiments import results
+from training.export import ExportError, export
+from training.fitting import FitError, FitInterrupted
+from training.jobs import METHODS, Job, run
+from training.progress import standard_output, watched
+from training.settings import BATCHES, DEFAULT_H, LAMBDAS, NETWORKS, RECIPES, named
+
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the process's exit status: 0, 1 for an error that is told, 130 if interrupted."""
+    options = parser().parse_args(arguments)
+    console = standard_output()
+    torch.set_num_threads(1)  # the networks are too small for more, and results don't depend on the machine's cores
+    try:
+        options.command(options, console)
+    except (DatasetFileError, FitError, ExportError, EvaluationError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except FitInterrupted as interruption:
+        print(f"interrupted: {interruption}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Builds the command line's parser."""
+    top = argparse.ArgumentParser(prog="python -m training", description="Fit RaDOGAGA and export it for the service.")
+    commands = top.add_subparsers(required=True, metavar="command")
+
+    fit = commands.add_parser("fit", help="fit a dataset and export it as the next version of its model")
+    fit.add_argument("dataset", choices=DATASETS)
+    fit.add_argument("--h", choices=("identity", "log"), help="h(d) = d or log d; the paper's better one unless given")
+    fit.add_argument("--recipe", choices=RECIPES, default="robust", help="default: %(default)s")
+    fit.add_argument("--size", choices=NETWORKS, default="table2", help="the paper's table of sizes and lambdas; default: %(default)s")
+    fit.add_argument("--seed", type=natural, default=0, help="of split, weights, batches and noise; default: %(default)s")
+    fit.add_argument("--epochs", type=positive, help="the recipe's unless given")
+    fit.add_argument("--batch-size", type=positive, help="the recipe's unless given")
+    fit.add_argument("--learning-rate", type=positive_float, help="the recipe's unless given")
+    fit.add_argument("--out", type=Path, default=Path("models"), help="folder of all models; default: %(default)s")
+    again = fit.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted fit")
+    again.add_argument("--restart", action="store_true", help="drop the checkpoint of an interrupted fit")
+    fit.set_defaults(command=fit_command)
+
+    evaluate = commands.add_parser("evaluate", help="measure a model folder on the test half it never saw")
+    evaluate.add_argument("folder", type=Path, help="such as models/thyroid/1")
+    evaluate.set_defaults(command=evaluate_command)
+
+    listing = commands.add_parser("list", help="show datasets, methods and settings")
+    listing.set_defaults(command=list_command)
+
+    reproduce = commands.add_parser("reproduce", help="run an experiment of the paper, resuming where it was left")
+    reproduce.add_argument("experiment", choices=("table1",))
+    reproduce.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    reproduce.add_argument("--h", nargs="+", choices=("identity", "log"), help="the paper's better one unless given")
+    reproduce.add_argument("--recipes", nargs="+", choices=RECIPES, default=["robust"])
+    reproduce.add_argument("--seeds", type=seed_range, default=range(5), help="such as 0-4; default: 0-4")
+    reproduce.add_argument("--docs", type=Path, default=Path("docs"), help="where results land; default: %(default)s")
+    reproduce.set_defaults(command=reproduce_command)
+    return top
+
+
+def positive(text: str) -> int:
+    """Reads an integer of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"is {text}, expected an integer of at least 1")
+    return number
+
+
+def natural(text: str) -> int:
+    """Reads an integer of at least 0."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"is {text}, expected an integer of at least 0")
+    return number
+
+
+def positive_float(text: str) -> float:
+    """Reads a finite number above 0."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"is {text}, expected a finite number above 0")
+    return number
+
+
+def seed_range(text: str) -> range:
+    """Reads 3 as seed 3 and 0-4 as seeds 0 to 4."""
+    first, _, last = text.partition("-")
+    seeds = range(natural(first), natural(last or first) + 1)
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"is {text}, expected the smaller seed first")
+    return seeds
+
+
+def fit_command(options: argparse.Namespace, console: Console) -> None:
+    """Fits a dataset and exports the model."""
+    given = {"epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
+    overrides = {name: value for name, value in given.items() if value is not None}
+    h = options.h or DEFAULT_H[options.dataset]
+    job = Job(options.dataset, h, options.recipe, options.seed, options.size, overrides)
+    checkpoint: Path = options.out / job.dataset / f".fit-{job.h}-{job.recipe}-{job.size}-seed{job.seed}.pt"
+    if options.restart:
+        checkpoint.unlink(missing_ok=True)
+    elif checkpoint.exists() and not options.resume:
+        raise FitError(f"an interrupted fit left {checkpoint}; go on with --resume or drop it with --restart")
+    with watched(f"{job.dataset} {job.h} {job.recipe}", console) as observer:
+        try:
+            model = run(job, observer=observer, checkpoint=checkpoint, resume=options.resume)
+        except FitInterrupted as interruption:
+            raise FitInterrupted(f"{interruption}; go on with the same command and --resume") from None
+    folder = export(model, options.out)
+    console.print(f"wrote {folder}", highlight=False)
+    show_evaluation(folder, console)
+
+
+def evaluate_command(options: argparse.Namespace, console: Console) -> None:
+    """Measures a model folder."""
+    show_evaluation(options.folder, console)
+
+
+def show_evaluation(folder: Path, console: Console) -> None:
+    """Prints what a model folder is worth on its test half."""
+    evaluation = evaluate_folder(folder)
+    title = f"{folder}: test half, {evaluation.rows} rows, {evaluation.anomalies} anomalies"
+    table = Table("threshold", "precision", "recall", "F1", "AUROC", "average precision", "flagged", title=title)
+    for name, metrics in (
+        ("shipped", evaluation.shipped_threshold),
+        ("percentile of the test scores", evaluation.test_percentile),
+    ):
+        ratios = [f"{metrics[key]:.4f}" for key in ("precision", "recall", "f1", "auroc", "average_precision")]
+        table.add_row(name, *ratios, str(metrics["flagged"]))
+    console.print(table)
+
+
+def list_command(options: argparse.Namespace, console: Console) -> None:
+    """Prints datasets, methods and settings."""
+    console.print(f"methods: {', '.join(METHODS)}", highlight=False)
+    console.print(f"recipes: {', '.join(RECIPES)}", highlight=False)
+    for size in NETWORKS:
+        table = Table("dataset", "encoder", "K", "lambda (d)", "lambda (log d)", title=f"size {size}")
+        for name in DATASETS:
+            network = NETWORKS[size][name]
+            layers = ", ".join(map(str, (*network["hidden"], network["latent"])))
+            lambdas = [f"{first:g}, {second:g}" for first, second in LAMBDAS[size][name].values()]
+            table.add_row(name, layers, str(network["components"]), *lambdas)
+        console.print(table)
+    table = Table("dataset", "recipe", "h", "batch", "epochs", "learning rate", "scaling", "floor", title="recipes")
+    for name in BATCHES:
+        for recipe in RECIPES:
+            s = named(name, DEFAULT_H[name], recipe)
+            rate = f"{s.learning_rate:g} {s.schedule}"
+            table.add_row(name, recipe, s.h, str(s.batch_size), str(s.epochs), rate, s.scaling, f"{s.variance_floor:g}")
+    console.print(table)
+
+
+def reproduce_command(options: argparse.Namespace, console: Console) -> None:
+    """Runs what is missing of an experiment and writes its table."""
+    results.table1(options.datasets, options.h, options.recipes, options.seeds, options.docs, console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

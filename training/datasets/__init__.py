@@ -1,0 +1,7 @@
+"""The paper's tables and how they are split."""
+
+from training.datasets.kddcup import kddcup99, kddcup_rev
+from training.datasets.odds import arrhythmia, thyroid
+
+DATASETS = {"thyroid": thyroid, "arrhythmia": arrhythmia, "kddcup99": kddcup99, "kddcup-rev": kddcup_rev}
+"""The loaders by name; each takes the cache folder, or None for the default one."""

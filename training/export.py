@@ -1,0 +1,257 @@
+"""The only writer of model folders; `models/README.md` has the contract in words."""
+
+import copy
+import hashlib
+import json
+import platform
+import shutil
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from training.datasets.base import Dataset, Rows, Split
+from training.jobs import FittedModel
+from training.methods.radogaga import RaDOGAGA
+from training.metrics import evaluate
+from training.thresholds import contamination_threshold, percentile_threshold
+
+FORMAT_VERSION = 1
+
+SCHEMA = Path(__file__).parents[1] / "models" / "manifest.schema.json"
+
+PARITY = 1e-5
+"""How far, relative to 1 or their size, onnxruntime's results may lie from PyTorch's."""
+
+EXAMPLES = 16
+
+LIBRARIES = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn")
+
+
+class ExportError(Exception):
+    """A model can't be exported; nothing was written."""
+
+
+class Graph(nn.Module):
+    """One function of a method as a module, which is what the exporter takes; float32 in, float32 out.
+
+    In between it computes in float64: the variances of the residual features are so small that float32's rounding of
+    a reconstruction shows in the fifth digit of a score, and would show in another way on every machine.
+    """
+
+    def __init__(self, method: RaDOGAGA, function: str) -> None:
+        super().__init__()
+        self.method = copy.deepcopy(method).double().eval()
+        self.function = function
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Applies the method's function of that name to rows of shape (N, *)."""
+        result: Tensor = getattr(self.method, self.function)(rows.double())
+        return result.float()
+
+
+def export(model: FittedModel, out: Path) -> Path:
+    """Writes the next version of a dataset's model folder, and returns its path.
+
+    The folder is filled beside its place and renamed, so that it is there as a whole or not at all.
+
+    Arguments:
+        model: What to write.
+        out: The folder that holds all models.
+
+    Raises:
+        ExportError: onnxruntime's results differ from PyTorch's by more than `PARITY`, or the manifest breaks
+            its schema.
+    """
+    model.method.eval()
+    parent = out / model.dataset.name
+    parent.mkdir(parents=True, exist_ok=True)
+    taken = [int(path.name) for path in parent.iterdir() if path.name.isdecimal()]
+    number = max(taken, default=0) + 1
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=".export-"))
+    try:
+        write(model, number, folder)
+        folder.chmod(0o755)
+        return folder.rename(parent / str(number))
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def write(model: FittedModel, number: int, folder: Path) -> None:
+    """Fills a model folder: three graphs, the mixture, examples and the manifest, in this order."""
+    method, dataset, split = model.method, model.dataset, model.split
+    features, latent = dataset.x.shape[1], method.latent
+    x, y = dataset.x[split.test], dataset.y[split.test]
+
+    scorer = write_graph(Graph(method, "score"), "x", features, folder / "scorer.onnx", "score", ["N"])
+    encoder = write_graph(Graph(method, "encode"), "x", features, folder / "encoder.onnx", "z", ["N", latent])
+    decoder = write_graph(Graph(method, "decode"), "z", latent, folder / "decoder.onnx", "x_hat", ["N", features])
+    check_parity(Graph(method, "score"), x, folder / "scorer.onnx")
+    z = check_parity(Graph(method, "encode"), x, folder / "encoder.onnx")
+    check_parity(Graph(method, "decode"), z, folder / "decoder.onnx")
+
+    mixture = method.density
+    np.savez(
+        folder / "mixture.npz",
+        weights=mixture.log_weights.exp().numpy(),
+        means=mixture.means.numpy(),
+        covariances=mixture.covariances.numpy(),
+    )
+    examples = example_rows(dataset, split)
+    write_examples(method, examples, folder / "examples.json")
+
+    session = open_session(folder / "scorer.onnx")
+    half, scores = run_in_batches(session, dataset.x[split.train]), run_in_batches(session, x)
+    threshold = contamination_threshold(half, dataset.contamination)
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "dataset": dataset.name,
+        "version": number,
+        "method": type(method).__name__,
+        "features": describe_features(dataset, split),
+        "graphs": {"scorer": scorer, "encoder": encoder, "decoder": decoder},
+        "density": {
+            **hashed(folder / "mixture.npz"),
+            "kind": "gaussian_mixture",
+            "components": mixture.means.shape[0],
+            "dimensions": mixture.means.shape[1],
+        },
+        "examples": {**hashed(folder / "examples.json"), "rows": len(examples)},
+        "threshold": threshold,
+        "calibration": {
+            "rule": "contamination",
+            "contamination": dataset.contamination,
+            "rows": len(half),
+            "flagged": int((half >= threshold).sum()),
+        },
+        "provenance": {
+            "recipe": model.job.recipe,
+            "settings": model.settings.to_json(),
+            "seed": model.job.seed,
+            "data_sha256": dataset.sha256,
+            "protocol": "A",
+            "libraries": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+            "metrics": {
+                "shipped_threshold": evaluate(y, scores, threshold),
+                "test_percentile": evaluate(y, scores, percentile_threshold(scores, dataset.contamination)),
+            },
+        },
+    }
+    write_manifest(manifest, folder / "manifest.json")
+
+
+def write_manifest(manifest: dict[str, Any], path: Path) -> None:
+    """Writes the manifest, once it satisfies the schema.
+
+    Raises:
+        ExportError: It does not; field and value are named.
+    """
+    text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
+    try:
+        jsonschema.validate(json.loads(text), json.loads(SCHEMA.read_text()))
+    except jsonschema.ValidationError as error:
+        raise ExportError(f"manifest.json: {error.json_path} is {error.instance!r}: {error.message}") from error
+    path.write_text(text)
+
+
+def write_graph(
+    graph: Graph, input_name: str, width: int, path: Path, output_name: str, output_shape: list[str | int]
+) -> dict[str, Any]:
+    """Exports a graph that takes rows of `width` values, and describes it for the manifest."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        torch.onnx.export(
+            graph,
+            (torch.zeros(2, width),),
+            path,
+            input_names=[input_name],
+            output_names=[output_name],
+            dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
+    return {
+        **hashed(path),
+        "input": {"name": input_name, "dtype": "float32", "shape": ["N", width]},
+        "output": {"name": output_name, "dtype": "float32", "shape": output_shape},
+    }
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """Opens a graph on one thread of the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def run_in_batches(session: onnxruntime.InferenceSession, rows: Rows) -> Rows:
+    """Returns a graph's results for rows of shape (N, *)."""
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: part})[0] for part in batches_of(rows)])
+
+
+def check_parity(graph: nn.Module, rows: Rows, path: Path) -> Rows:
+    """Compares a file in onnxruntime with the module it was exported from, and returns the results.
+
+    Raises:
+        ExportError: A result differs by more than `PARITY`, relative to 1 or its size.
+    """
+    with torch.no_grad():
+        expected = np.concatenate([graph(torch.from_numpy(part)).numpy() for part in batches_of(rows)])
+    got = run_in_batches(open_session(path), rows)
+    difference = np.abs(got - expected) / np.maximum(1, np.abs(expected))
+    if not (difference <= PARITY).all():
+        raise ExportError(f"{path.name}: onnxruntime differs from PyTorch by {difference.max():.1e}, allowed is {PARITY}")
+    return expected
+
+
+def batches_of(rows: Rows, size: int = 4096) -> list[Rows]:
+    """Cuts rows (N, M) into parts of at most `size`, the first of a single row."""
+    return [rows[:1], *(rows[start : start + size] for start in range(1, len(rows), size))]
+
+
+def example_rows(dataset: Dataset, split: Split) -> Rows:
+    """Picks rows of the test half, as many normal ones as anomalies where there are enough of both."""
+    y = dataset.y[split.test]
+    normal, anomalous = split.test[~y], split.test[y]
+    half = min(EXAMPLES // 2, len(anomalous))
+    return dataset.x[np.concatenate([normal[: EXAMPLES - half], anomalous[:half]])]
+
+
+def write_examples(method: RaDOGAGA, x: Rows, path: Path) -> None:
+    """Writes rows with the results that PyTorch has for them."""
+    with torch.no_grad():
+        rows = torch.from_numpy(x)
+        z = Graph(method, "encode")(rows)
+        results = {"x": rows, "score": Graph(method, "score")(rows), "z": z, "x_hat": Graph(method, "decode")(z)}
+    path.write_text(json.dumps({name: tensor.tolist() for name, tensor in results.items()}) + "\n")
+
+
+def describe_features(dataset: Dataset, split: Split) -> list[dict[str, Any]]:
+    """Describes the features for the manifest, numbers with their range in the fitted rows."""
+    fitted = dataset.x[split.normal]
+    described: list[dict[str, Any]] = []
+    column = 0
+    for feature in dataset.features:
+        if feature.categories is None:
+            values = fitted[:, column]
+            span = {"minimum": float(values.min()), "maximum": float(values.max())}
+            described.append({"kind": "numeric", "name": feature.name, **span})
+        else:
+            described.append({"kind": "categorical", "name": feature.name, "categories": list(feature.categories)})
+        column += feature.columns
+    return described
+
+
+def hashed(path: Path) -> dict[str, str]:
+    """Names a file and its digest for the manifest."""
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

@@ -1,0 +1,1 @@
+"""Methods that give each row an anomaly score."""

@@ -1,0 +1,74 @@
+"""How a fit is watched: a bar on a terminal, a line every few seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from training import fitting
+from training.fitting import Observer
+
+SECONDS_BETWEEN_UPDATES = 0.2
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def watched(label: str, console: Console) -> Iterator[Observer]:
+    """Yields an observer that shows how a fit goes on.
+
+    Arguments:
+        label: What is being fitted.
+        console: Where to show it; whether it is a terminal decides how.
+    """
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[state]}  ETA"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(label, total=None, state="")
+
+            def show(progress: fitting.Progress) -> None:
+                bar.update(task, total=progress.steps, completed=progress.step, state=describe(progress))
+
+            yield throttled(show, SECONDS_BETWEEN_UPDATES)
+    else:
+        started = time.monotonic()
+
+        def write(progress: fitting.Progress) -> None:
+            left = (time.monotonic() - started) / progress.step * (progress.steps - progress.step)
+            console.print(f"{label}  {describe(progress)}  ETA {left:.0f} s", soft_wrap=True, highlight=False)
+
+        yield throttled(write, SECONDS_BETWEEN_LINES)
+
+
+def describe(progress: fitting.Progress) -> str:
+    """Says in one line where a fit stands."""
+    return (
+        f"epoch {progress.epoch}/{progress.epochs}  rate {progress.rate:.4g}"
+        f"  distortion {progress.distortion:.4g}  perturbation {progress.perturbation:.4g}"
+    )
+
+
+def throttled(show: Observer, seconds: float) -> Observer:
+    """Returns an observer that passes the first step on, the last, and between them one every so many seconds."""
+    due = 0.0
+
+    def observe(progress: fitting.Progress) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due or progress.step == progress.steps:
+            due = now + seconds
+            show(progress)
+
+    return observe
+
+
+def standard_output() -> Console:
+    """Returns a console on standard output."""
+    return Console(file=sys.stdout)
