@@ -146,7 +146,10 @@ def _load_graph(folder: Path, name: str, graph: Graph, runtime: Runtime) -> Any:
         session = runtime.session(_read(folder, graph))
     except StartError as error:
         raise error if str(error).startswith(str(path)) else StartError(f"{path}: {error}") from error
-    for side, nodes, tensor in (("input", session.get_inputs(), graph.input), ("output", session.get_outputs(), graph.output)):
+    for side, nodes, tensor in (
+        ("input", session.get_inputs(), graph.input),
+        ("output", session.get_outputs(), graph.output),
+    ):
         found = [(node.name, node.type, _shape(node.shape)) for node in nodes]
         expected = [(tensor.name, "tensor(float)", tensor.shape)]
         if found != expected:

@@ -30,9 +30,7 @@ class ServiceMetrics:
         self.rows = Counter(
             "radogaga_rows", "Rows scored, encoded or decoded.", ["endpoint", "dataset"], registry=self.registry
         )
-        self.anomalies = Counter(
-            "radogaga_anomalies", "Rows called an anomaly.", ["dataset"], registry=self.registry
-        )
+        self.anomalies = Counter("radogaga_anomalies", "Rows called an anomaly.", ["dataset"], registry=self.registry)
         self.outside_training_range = Counter(
             "radogaga_values_outside_training_range",
             "Values of scored or encoded rows that are beyond any the model was fitted on.",
@@ -54,9 +52,7 @@ class ServiceMetrics:
             ["dataset", "version", "method", "provider"],
             registry=self.registry,
         )
-        self.ready = Gauge(
-            "radogaga_ready", "Whether every model has replayed its examples.", registry=self.registry
-        )
+        self.ready = Gauge("radogaga_ready", "Whether every model has replayed its examples.", registry=self.registry)
 
     def describe(self, repository: ModelRepository) -> None:
         """Tells what is served, and starts the counters of each dataset at zero."""

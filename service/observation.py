@@ -108,4 +108,6 @@ class ObservationMiddleware:
             "rows": seen.rows,
             "error": seen.kind,
         }
-        logger.info("request", extra={"fields": {name: value for name, value in fields.items() if value not in ("", None)}})
+        logger.info(
+            "request", extra={"fields": {name: value for name, value in fields.items() if value not in ("", None)}}
+        )

@@ -24,7 +24,10 @@ INLINE_BYTES = 262_144
 """Longer bodies are answered in a thread, so that others need not wait for them."""
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"content": {"application/problem+json": {"schema": schemas.Problem.model_json_schema()}}, "description": text}
+    status: {
+        "content": {"application/problem+json": {"schema": schemas.Problem.model_json_schema()}},
+        "description": text,
+    }
     for status, text in {
         400: "The body is not JSON.",
         404: "No such dataset or version; the known ones are named.",

@@ -47,8 +47,15 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("dataset", choices=DATASETS)
     fit.add_argument("--h", choices=("identity", "log"), help="h(d) = d or log d; the paper's better one unless given")
     fit.add_argument("--recipe", choices=RECIPES, default="robust", help="default: %(default)s")
-    fit.add_argument("--size", choices=NETWORKS, default="table2", help="the paper's table of sizes and lambdas; default: %(default)s")
-    fit.add_argument("--seed", type=natural, default=0, help="of split, weights, batches and noise; default: %(default)s")
+    fit.add_argument(
+        "--size",
+        choices=NETWORKS,
+        default="table2",
+        help="the paper's table of sizes and lambdas; default: %(default)s",
+    )
+    fit.add_argument(
+        "--seed", type=natural, default=0, help="of split, weights, batches and noise; default: %(default)s"
+    )
     fit.add_argument("--epochs", type=positive, help="the recipe's unless given")
     fit.add_argument("--batch-size", type=positive, help="the recipe's unless given")
     fit.add_argument("--learning-rate", type=positive_float, help="the recipe's unless given")

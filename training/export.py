@@ -210,7 +210,9 @@ def check_parity(graph: nn.Module, rows: Rows, path: Path) -> Rows:
     got = run_in_batches(open_session(path), rows)
     difference = np.abs(got - expected) / np.maximum(1, np.abs(expected))
     if not (difference <= PARITY).all():
-        raise ExportError(f"{path.name}: onnxruntime differs from PyTorch by {difference.max():.1e}, allowed is {PARITY}")
+        raise ExportError(
+            f"{path.name}: onnxruntime differs from PyTorch by {difference.max():.1e}, allowed is {PARITY}"
+        )
     return expected
 
 

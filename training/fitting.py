@@ -216,7 +216,9 @@ class Run:
         try:
             self.method.fit_density(self.x)
         except torch.linalg.LinAlgError as error:
-            raise FitError(f"after step {self.steps}: a covariance over all training rows is singular ({error})") from error
+            raise FitError(
+                f"after step {self.steps}: a covariance over all training rows is singular ({error})"
+            ) from error
         with torch.no_grad():
             scores = self.method.score(self.x)
         if not scores.isfinite().all():

@@ -89,9 +89,7 @@ def one_hot(table: polars.DataFrame, features: tuple[Feature, ...] = FEATURES) -
 
 def _read(cache: Path | None) -> tuple[Rows, Labels]:
     """Returns rows (494021, 121) and whether each is an attack."""
-    table = polars.read_csv(
-        fetch(KDDCUP, cache), has_header=False, new_columns=[*COLUMNS, "label"], infer_schema=False
-    )
+    table = polars.read_csv(fetch(KDDCUP, cache), has_header=False, new_columns=[*COLUMNS, "label"], infer_schema=False)
     return one_hot(table), table["label"].ne("normal.").to_numpy()
 
 

@@ -86,9 +86,7 @@ class GaussianMixture(nn.Module):
         cholesky = torch.linalg.cholesky(covariances + variance_floor * identity)
         self.register_buffer("log_weights", weights.log())
         self.register_buffer("means", means)
-        self.register_buffer(
-            "precisions_cholesky", torch.linalg.solve_triangular(cholesky, identity, upper=False).mT
-        )
+        self.register_buffer("precisions_cholesky", torch.linalg.solve_triangular(cholesky, identity, upper=False).mT)
 
     @classmethod
     def from_responsibilities(
