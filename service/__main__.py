@@ -44,8 +44,8 @@ def main() -> int:
         )
     )
     server.run()
-    for error in failures:
-        print(f"the service did not start: {error}", file=sys.stderr)
+    for failure in failures:
+        print(f"the service did not start: {failure}", file=sys.stderr)
     return 1 if failures or not server.started else 0
 
 

@@ -57,7 +57,7 @@ def create_app(settings: Settings, on_start_error: Callable[[StartError], None] 
         logger.info("ready", extra={"fields": {"datasets": repository.datasets()}})
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(load())
         yield
         await loading

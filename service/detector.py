@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.errors import StartError
 from service.manifest import Graph, HashedFile, Manifest, NumericFeature, read_manifest
-from service.runtime import Runtime
+from service.runtime import Runtime, Session
 
 Matrix = NDArray[np.float32]
 
@@ -45,7 +45,7 @@ class Detector:
     All arrays are float32; rows x are raw feature values of shape (N, M), latents z have shape (N, L).
     """
 
-    def __init__(self, manifest: Manifest, sessions: dict[str, Any]) -> None:
+    def __init__(self, manifest: Manifest, sessions: dict[str, Session]) -> None:
         self.manifest = manifest
         self._sessions = sessions
         self._lowest, self._highest = training_range(manifest)
@@ -110,8 +110,7 @@ class Detector:
 
     def _run(self, name: str, rows: Matrix) -> Matrix:
         graph: Graph = getattr(self.manifest.graphs, name)
-        result: Matrix = self._sessions[name].run([graph.output.name], {graph.input.name: rows})[0]
-        return result
+        return self._sessions[name].run([graph.output.name], {graph.input.name: rows})[0]
 
 
 def training_range(manifest: Manifest) -> tuple[Matrix, Matrix]:
@@ -140,7 +139,7 @@ def _read(folder: Path, file: HashedFile) -> bytes:
     return content
 
 
-def _load_graph(folder: Path, name: str, graph: Graph, runtime: Runtime) -> Any:
+def _load_graph(folder: Path, name: str, graph: Graph, runtime: Runtime) -> Session:
     path = folder / graph.file
     try:
         session = runtime.session(_read(folder, graph))
@@ -157,7 +156,7 @@ def _load_graph(folder: Path, name: str, graph: Graph, runtime: Runtime) -> Any:
     return session
 
 
-def _shape(shape: list[Any]) -> list[Any]:
+def _shape(shape: list[int | str]) -> list[int | str]:
     """Writes a graph's shape as a manifest does: a dimension without a fixed size is the number of rows."""
     return [size if isinstance(size, int) else "N" for size in shape]
 

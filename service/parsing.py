@@ -115,7 +115,7 @@ def parse(body: bytes, field: str, max_rows: int) -> RowsRequest:
     return RowsRequest(dataset, version, field, rows, suspicious, body)
 
 
-def strict_document(body: bytes) -> Any:
+def strict_document(body: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
     """Reads JSON so that nothing is lost: duplicate keys are refused, numbers without a value keep their text.
 
     Raises:
@@ -162,7 +162,7 @@ def strict_matrix(rows: list[Any], field: str, width: int) -> Matrix:
     return np.array(rows, dtype=np.float64).astype(np.float32)
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """Names a JSON value in an error, shortened if it is long."""
     if isinstance(value, Unrepresentable):
         text = value.text
@@ -175,7 +175,7 @@ def describe(value: Any) -> str:
     return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
 
 
-def _refuse_value(field: str, row: int, column: int, value: Any) -> NoReturn:
+def _refuse_value(field: str, row: int, column: int, value: object) -> NoReturn:
     raise InvalidValue(f"{field}[{row}][{column}]", f"is {describe(value)}", "a finite number that fits a float32")
 
 

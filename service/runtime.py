@@ -3,9 +3,11 @@
 import logging
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Protocol
 
+import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from service.errors import StartError
 from service.settings import Provider
@@ -35,6 +37,30 @@ def installed_distributions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+class Node(Protocol):
+    """An input or output of a graph, as onnxruntime describes it."""
+
+    name: str
+    type: str
+    shape: list[int | str]
+
+
+class Session(Protocol):
+    """What the service uses of `onnxruntime.InferenceSession`, which has no types of its own."""
+
+    def run(self, output_names: list[str], input_feed: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Returns the named outputs."""
+
+    def get_providers(self) -> list[str]:
+        """Returns the execution providers, the preferred one first."""
+
+    def get_inputs(self) -> list[Node]:
+        """Returns the inputs."""
+
+    def get_outputs(self) -> list[Node]:
+        """Returns the outputs."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +101,8 @@ class Runtime:
             return WANTED[self.provider]
         return WANTED["cuda"] if CUDA in onnxruntime.get_available_providers() else WANTED["cpu"]
 
-    def session(self, graph: bytes) -> Any:
-        """Returns an `onnxruntime.InferenceSession` for a serialised graph.
+    def session(self, graph: bytes) -> Session:
+        """Returns a session for a serialised graph.
 
         Raises:
             StartError: The graph is not one onnxruntime can load, or the session did not get the demanded provider.
@@ -88,7 +114,7 @@ class Runtime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            session = onnxruntime.InferenceSession(graph, options, providers=self.wanted())
+            session: Session = onnxruntime.InferenceSession(graph, options, providers=self.wanted())
         except Exception as error:  # onnxruntime's exceptions have no common base but this
             raise StartError(f"onnxruntime can't load it ({error})") from error
         got = session.get_providers()

@@ -156,7 +156,7 @@ def show_evaluation(folder: Path, console: Console) -> None:
     console.print(table)
 
 
-def list_command(options: argparse.Namespace, console: Console) -> None:
+def list_command(_: argparse.Namespace, console: Console) -> None:
     """Prints datasets, methods and settings."""
     console.print(f"methods: {', '.join(METHODS)}", highlight=False)
     console.print(f"recipes: {', '.join(RECIPES)}", highlight=False)

@@ -226,7 +226,8 @@ def example_rows(dataset: Dataset, split: Split) -> Rows:
     y = dataset.y[split.test]
     normal, anomalous = split.test[~y], split.test[y]
     half = min(EXAMPLES // 2, len(anomalous))
-    return dataset.x[np.concatenate([normal[: EXAMPLES - half], anomalous[:half]])]
+    rows: Rows = dataset.x[np.concatenate([normal[: EXAMPLES - half], anomalous[:half]])]
+    return rows
 
 
 def write_examples(method: RaDOGAGA, x: Rows, path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from training.methods.base import Losses, Method
@@ -121,7 +122,7 @@ def deferred_interrupt() -> Iterator[threading.Event]:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(_: int, __: FrameType | None) -> None:
         interrupted.set()
         restore()
 
@@ -174,14 +175,14 @@ class Run:
         """Takes one optimiser step and tells its losses."""
         try:
             losses = self.method.losses(self.batch())
-        except torch.linalg.LinAlgError as error:
+        except LinAlgError as error:
             raise FitError(
                 f"{self.where}: a covariance of the mixture is singular, variance_floor"
                 f" {self.settings.variance_floor} is too small for this table ({error})"
             ) from error
         progress = self.progress(losses)
         self.optimizer.zero_grad()
-        losses.total.backward()
+        losses.total.backward()  # type: ignore[no-untyped-call]
         if self.settings.gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.gradient_norm)
         self.optimizer.step()
@@ -215,7 +216,7 @@ class Run:
         """Freezes the density and checks that all training rows have a score."""
         try:
             self.method.fit_density(self.x)
-        except torch.linalg.LinAlgError as error:
+        except LinAlgError as error:
             raise FitError(
                 f"after step {self.steps}: a covariance over all training rows is singular ({error})"
             ) from error

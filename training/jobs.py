@@ -12,7 +12,6 @@ from training.fitting import Observer, build, fit
 from training.methods.radogaga import RaDOGAGA
 from training.settings import H, Settings, Size, named
 
-
 METHODS = {"RaDOGAGA": RaDOGAGA}
 """The methods by name."""
 
@@ -40,7 +39,7 @@ class Job:
     @property
     def settings(self) -> Settings:
         """The settings in full."""
-        return named(self.dataset, self.h, self.recipe, self.size, **self.overrides)
+        return named(self.dataset, self.h, self.recipe, self.size, self.overrides)
 
 
 @dataclass(frozen=True)

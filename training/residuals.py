@@ -8,17 +8,18 @@ SMALLEST_NORM = 1e-3
 
 
 def _norm(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=-1).clamp_min(SMALLEST_NORM)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1)
+    return norm
 
 
 def relative_distance(x: Tensor, x_hat: Tensor) -> Tensor:
     r"""Returns :math:`\|x - \hat{x}\| / \|x\|` per row, of shape (N,)."""
-    return torch.linalg.vector_norm(x - x_hat, dim=-1) / _norm(x)
+    return _norm(x - x_hat) / _norm(x).clamp_min(SMALLEST_NORM)
 
 
 def cosine_similarity(x: Tensor, x_hat: Tensor) -> Tensor:
     r"""Returns :math:`x \cdot \hat{x} / (\|x\| \, \|\hat{x}\|)` per row, of shape (N,)."""
-    return (x * x_hat).sum(dim=-1) / (_norm(x) * _norm(x_hat))
+    return (x * x_hat).sum(dim=-1) / (_norm(x).clamp_min(SMALLEST_NORM) * _norm(x_hat).clamp_min(SMALLEST_NORM))
 
 
 def residual_features(x: Tensor, x_hat: Tensor) -> Tensor:

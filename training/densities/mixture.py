@@ -97,7 +97,7 @@ class GaussianMixture(nn.Module):
 
     @classmethod
     def unfitted(cls, components: int, dimensions: int) -> "GaussianMixture":
-        """Creates the float64 mixture of K = `components` standard normals in D = `dimensions`, a place to load into."""
+        """Creates `components` equal standard normals in `dimensions` (float64): a place to load a state into."""
         weights = torch.full((components,), 1 / components, dtype=torch.float64)
         means = torch.zeros(components, dimensions, dtype=torch.float64)
         return cls(weights, means, torch.eye(dimensions, dtype=torch.float64).expand(components, -1, -1))
@@ -105,7 +105,8 @@ class GaussianMixture(nn.Module):
     @property
     def covariances(self) -> Tensor:
         """The covariances with their floor, of shape (K, D, D)."""
-        return torch.linalg.inv(self.precisions_cholesky @ self.precisions_cholesky.mT)
+        covariances: Tensor = torch.linalg.inv(self.precisions_cholesky @ self.precisions_cholesky.mT)
+        return covariances
 
     def log_prob(self, y: Tensor) -> Tensor:
         """Returns log-densities (N,) of rows (N, D), in nats."""

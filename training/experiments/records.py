@@ -44,11 +44,13 @@ def is_done(records: list[Record], experiment: str, job: Job) -> bool:
 
 def current_commit() -> str:
     """Returns the short name of the checkout's commit, with a plus if files differ from it, or nothing."""
-    root = Path(__file__).parents[2]
-    git = ["git", "-C", str(root)]
     try:
-        name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        name, changes = _git("rev-parse", "--short", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return name.stdout.strip() + ("+" if changes.stdout else "")
+    return name + ("+" if changes else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parents[2]), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - constants
