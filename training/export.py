@@ -89,13 +89,13 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
     """Fills a model folder: three graphs, the mixture, examples and the manifest, in this order."""
     method, dataset, split = model.method, model.dataset, model.split
     features, latent = dataset.x.shape[1], method.latent
-    x, y = dataset.x[split.test], dataset.y[split.test]
+    half = dataset.x[split.train]
 
     scorer = write_graph(Graph(method, "score"), "x", features, folder / "scorer.onnx", "score", ["N"])
     encoder = write_graph(Graph(method, "encode"), "x", features, folder / "encoder.onnx", "z", ["N", latent])
     decoder = write_graph(Graph(method, "decode"), "z", latent, folder / "decoder.onnx", "x_hat", ["N", features])
-    check_parity(Graph(method, "score"), x, folder / "scorer.onnx")
-    z = check_parity(Graph(method, "encode"), x, folder / "encoder.onnx")
+    scores = check_parity(Graph(method, "score"), half, folder / "scorer.onnx")
+    z = check_parity(Graph(method, "encode"), half, folder / "encoder.onnx")
     check_parity(Graph(method, "decode"), z, folder / "decoder.onnx")
 
     mixture = method.density
@@ -108,9 +108,8 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
     examples = example_rows(dataset, split)
     write_examples(method, examples, folder / "examples.json")
 
-    session = open_session(folder / "scorer.onnx")
-    half, scores = run_in_batches(session, dataset.x[split.train]), run_in_batches(session, x)
-    threshold = contamination_threshold(half, dataset.contamination)
+    threshold = contamination_threshold(scores, dataset.contamination)
+    y, judged = dataset.y[split.test], run_in_batches(open_session(folder / "scorer.onnx"), dataset.x[split.test])
     manifest = {
         "format_version": FORMAT_VERSION,
         "dataset": dataset.name,
@@ -129,8 +128,8 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
         "calibration": {
             "rule": "contamination",
             "contamination": dataset.contamination,
-            "rows": len(half),
-            "flagged": int((half >= threshold).sum()),
+            "rows": len(scores),
+            "flagged": int((scores >= threshold).sum()),
         },
         "provenance": {
             "recipe": model.job.recipe,
@@ -140,8 +139,8 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
             "protocol": "A",
             "libraries": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
             "metrics": {
-                "shipped_threshold": evaluate(y, scores, threshold),
-                "test_percentile": evaluate(y, scores, percentile_threshold(scores, dataset.contamination)),
+                "shipped_threshold": evaluate(y, judged, threshold),
+                "test_percentile": evaluate(y, judged, percentile_threshold(judged, dataset.contamination)),
             },
         },
     }
@@ -200,7 +199,7 @@ def run_in_batches(session: onnxruntime.InferenceSession, rows: Rows) -> Rows:
 
 
 def check_parity(graph: nn.Module, rows: Rows, path: Path) -> Rows:
-    """Compares a file in onnxruntime with the module it was exported from, and returns the results.
+    """Compares a file in onnxruntime with the module it was exported from, and returns onnxruntime's results.
 
     Raises:
         ExportError: A result differs by more than `PARITY`, relative to 1 or its size.
@@ -213,7 +212,7 @@ def check_parity(graph: nn.Module, rows: Rows, path: Path) -> Rows:
         raise ExportError(
             f"{path.name}: onnxruntime differs from PyTorch by {difference.max():.1e}, allowed is {PARITY}"
         )
-    return expected
+    return got
 
 
 def batches_of(rows: Rows, size: int = 4096) -> list[Rows]:
@@ -222,9 +221,9 @@ def batches_of(rows: Rows, size: int = 4096) -> list[Rows]:
 
 
 def example_rows(dataset: Dataset, split: Split) -> Rows:
-    """Picks rows of the test half, as many normal ones as anomalies where there are enough of both."""
-    y = dataset.y[split.test]
-    normal, anomalous = split.test[~y], split.test[y]
+    """Picks rows of the training half, as many normal ones as anomalies where there are enough of both."""
+    y = dataset.y[split.train]
+    normal, anomalous = split.train[~y], split.train[y]
     half = min(EXAMPLES // 2, len(anomalous))
     rows: Rows = dataset.x[np.concatenate([normal[: EXAMPLES - half], anomalous[:half]])]
     return rows
