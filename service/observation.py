@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ServiceError
@@ -20,6 +20,9 @@ from service.problems import problem
 logger = logging.getLogger("service.access")
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+CLIENT_CLOSED_REQUEST = 499
+"""The status under which a client that hung up is logged and counted; it never sees an answer."""
+
 OTHER = "other"
 """The endpoint label of requests that match no route."""
 
@@ -79,6 +82,8 @@ class ObservationMiddleware:
         with self.metrics.in_flight.track_inprogress():
             try:
                 await self.app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                seen.status, seen.kind = CLIENT_CLOSED_REQUEST, "client_disconnected"
             except Exception:
                 logger.exception("unforeseen error", extra={"fields": {"request_id": seen.request_id}})
                 if not seen.status:
@@ -92,6 +97,8 @@ class ObservationMiddleware:
         seconds = time.perf_counter() - seen.started
         endpoint = getattr(scope.get("route"), "path", OTHER)
         self.metrics.request_seconds.labels(endpoint, seen.dataset, str(seen.status)).observe(seconds)
+        if seen.status == HTTPStatus.OK and seen.rows:
+            self.metrics.rows.labels(endpoint, seen.dataset).inc(seen.rows)
         if seen.kind:
             self.metrics.errors.labels(seen.kind).inc()
         if not logger.isEnabledFor(logging.INFO):
@@ -105,7 +112,7 @@ class ObservationMiddleware:
             "status": seen.status,
             "milliseconds": round(1000 * seconds, 3),
             "dataset": seen.dataset,
-            "rows": seen.rows,
+            "rows": seen.rows or None,
             "error": seen.kind,
         }
         logger.info(

@@ -113,7 +113,7 @@ EVERYWHERE_ROBUST: dict[str, Any] = {
 }
 
 ROBUST: dict[str, dict[str, Any]] = {
-    "kddcup99": {**EVERYWHERE_ROBUST, "epochs": 40},
+    "kddcup99": {**EVERYWHERE_ROBUST, "epochs": 40, "variance_floor": 1e-6},
     "thyroid": {**EVERYWHERE_ROBUST, "epochs": 3000},
     "arrhythmia": {**EVERYWHERE_ROBUST, "epochs": 2000, "scaling": "table"},
     "kddcup-rev": {**EVERYWHERE_ROBUST, "epochs": 120},

@@ -1,0 +1,62 @@
+# `make help` lists what there is. Set EXTRA=gpu for onnxruntime's GPU build, PYTHON for another interpreter.
+
+PYTHON ?= python3
+EXTRA ?= cpu
+VENV ?= .venv$(if $(filter gpu,$(EXTRA)),-gpu)
+BIN := $(VENV)/bin
+LOCKS := constraints.txt $(if $(filter gpu,$(EXTRA)),constraints-gpu.txt)
+# Debian ships venv's own pip separately; where it is missing, the system's pip can install into the environment too.
+INSTALL = $$($(BIN)/python -c 'import pip' 2>/dev/null && echo $(BIN)/python -m pip \
+	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check \
+	$(addprefix --constraint ,$(LOCKS))
+
+.PHONY: help serve test test-all check format schema lock clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+serve: $(VENV)/.serving  ## set up what serving needs and start the service
+	$(BIN)/python -m service
+
+test: $(VENV)/.complete  ## set up everything and run the tests that are quick and need no data
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.complete  ## run all tests, those that train on the public datasets too
+	$(BIN)/python -m pytest -m ''
+
+check: $(VENV)/.complete  ## check formatting, lint, types, import directions and the manifest's schema
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m service.manifest | diff - models/manifest.schema.json
+
+format: $(VENV)/.complete  ## format the code and sort its imports
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+schema: $(VENV)/.complete  ## write models/manifest.schema.json from the service's reader
+	$(BIN)/python -m service.manifest > models/manifest.schema.json
+
+lock: $(VENV)/.complete  ## write constraints.txt and constraints-gpu.txt with today's versions
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/cpu.json '.[cpu,training,dev]'
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/gpu.json '.[gpu]'
+	$(BIN)/python .ci/lock.py $(VENV)/cpu.json $(VENV)/gpu.json
+
+clean:  ## remove the environments and caches
+	rm -rf .venv .venv-gpu .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), Python 3.11 or newer is needed; set PYTHON" >&2; exit 1; }
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(VENV); \
+		elif $(PYTHON) -m pip --version >/dev/null 2>&1; then $(PYTHON) -m venv --without-pip $(VENV); \
+		else echo 'error: $(PYTHON) has neither venv nor pip; on Debian: apt install python3-venv' >&2; exit 1; fi
+
+$(VENV)/.serving: pyproject.toml $(LOCKS) | $(BIN)/python
+	$(INSTALL) --editable '.[$(EXTRA)]'
+	@touch $@
+
+$(VENV)/.complete: $(VENV)/.serving
+	$(INSTALL) --editable '.[$(EXTRA),training,dev]'
+	@touch $@
