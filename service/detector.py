@@ -33,9 +33,13 @@ class ExampleRows(BaseModel):
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores (N,), each an energy, -log p: higher is more anomalous; and whether each row is called an anomaly."""
+    """Scores (N,), each an energy, -log p: higher is more anomalous; and whether each row is called an anomaly.
 
-    scores: Matrix
+    Scores are widened to float64, as the threshold is: numpy would round the threshold to float32 to compare the two,
+    and a client who compares what it was answered would find another decision.
+    """
+
+    scores: NDArray[np.float64]
     anomalies: NDArray[np.bool_]
 
 
@@ -74,7 +78,7 @@ class Detector:
 
     def score(self, x: Matrix) -> Scores:
         """Scores rows (N, M), and decides."""
-        scores = self._run("scorer", x)
+        scores = self._run("scorer", x).astype(np.float64)
         return Scores(scores, scores >= self.manifest.threshold)
 
     def encode(self, x: Matrix) -> Matrix:
@@ -97,6 +101,8 @@ class Detector:
         """
         try:
             rows = ExampleRows.model_validate_json(examples)
+            if len(rows.x) != self.manifest.examples.rows:
+                raise StartError(f"{path}: x has {len(rows.x)} rows, the manifest has {self.manifest.examples.rows}")
             x = np.asarray(rows.x, dtype=np.float32)
             results = {
                 "score": (self.score(x).scores, rows.score),

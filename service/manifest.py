@@ -14,6 +14,9 @@ from service.errors import StartError
 
 MANIFEST = "manifest.json"
 
+LONGEST_QUOTE = 200
+"""Characters of a wrong value that an error repeats."""
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[a-z]+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -111,7 +114,7 @@ class Metrics(Strict):
     flagged: Annotated[int, Field(ge=0)]
 
 
-class TestMetrics(Strict):
+class Evaluation(Strict):
     """The test half judged by the shipped threshold, and by the paper's: a percentile of the test scores."""
 
     shipped_threshold: Metrics
@@ -127,7 +130,7 @@ class Provenance(Strict):
     data_sha256: Sha256
     protocol: str
     libraries: dict[str, str]
-    metrics: TestMetrics
+    metrics: Evaluation
 
 
 class Manifest(Strict):
@@ -157,6 +160,9 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _tensors_agree(self) -> Self:
+        latent = self.graphs.encoder.output.shape
+        if len(latent) != 2 or not isinstance(latent[1], int):
+            raise ValueError(f"graphs.encoder.output.shape is {latent}, expected ['N', L] with a number L")
         x, z = ["N", self.width], ["N", self.latent_width]
         expected = {"scorer": (x, ["N"]), "encoder": (x, z), "decoder": (z, x)}
         for name, shapes in expected.items():
@@ -201,7 +207,10 @@ def _sentence(problem: ErrorDetails) -> str:
         return f"{field} is unknown"
     if not field:
         return str(problem["msg"])
-    return f"{field} is {problem['input']!r}: {problem['msg']}"
+    value = repr(problem["input"])
+    if len(value) > LONGEST_QUOTE:
+        value = f"{value[:LONGEST_QUOTE]}..."
+    return f"{field} is {value}: {problem['msg']}"
 
 
 def schema() -> str:

@@ -22,7 +22,7 @@ def problem(
         "type": "about:blank",
         "title": status.phrase,
         "status": status,
-        "detail": detail,
+        "detail": detail.encode(errors="backslashreplace").decode(),  # a client's lone surrogates are not UTF-8
         "kind": kind,
         "request_id": request_id,
     }

@@ -218,7 +218,7 @@ def read_rows(service: Service, body: bytes, field: str, seen: Observation) -> t
     return detector, rows
 
 
-def refuse_infinite(result: NDArray[np.float32], field: str) -> NDArray[np.float32]:
+def refuse_infinite(result: NDArray[np.floating], field: str) -> NDArray[np.floating]:
     """Returns a result (N,) or (N, *) if all of it is finite.
 
     Raises:

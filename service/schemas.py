@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.manifest import Calibration, Feature, TestMetrics
+from service.manifest import Calibration, Feature, Evaluation
 
 Row = list[float]
 
@@ -72,7 +72,7 @@ class ModelDescription(BaseModel):
     features: list[Feature]
     threshold: float
     calibration: Calibration
-    metrics: TestMetrics
+    metrics: Evaluation
 
 
 class DatasetDescription(BaseModel):

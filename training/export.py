@@ -129,7 +129,7 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
             "rule": "contamination",
             "contamination": dataset.contamination,
             "rows": len(scores),
-            "flagged": int((scores >= threshold).sum()),
+            "flagged": int((scores.astype(np.float64) >= threshold).sum()),
         },
         "provenance": {
             "recipe": model.job.recipe,

@@ -29,7 +29,7 @@ def evaluate(y: NDArray[np.bool_], scores: NDArray[np.floating], threshold: floa
         scores: Scores of shape (N,); higher is more anomalous.
         threshold: The score from which a row is called an anomaly.
     """
-    flagged = scores >= threshold
+    flagged = scores.astype(np.float64) >= threshold  # as wide as the threshold, which numpy would round otherwise
     precision, recall, f1, _ = precision_recall_fscore_support(y, flagged, average="binary", zero_division=0.0)
     return Metrics(
         precision=float(precision),

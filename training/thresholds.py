@@ -45,4 +45,4 @@ def percentile_threshold(scores: NDArray[np.floating], contamination: float) -> 
     References:
         Rate-Distortion Optimization Guided Autoencoder (Kato et al., 2019), section 4.2.1
     """
-    return float(np.quantile(scores, 1 - contamination))
+    return float(np.quantile(scores.astype(np.float64), 1 - contamination))

@@ -1,0 +1,101 @@
+"""The contract's reader refuses what breaks the contract, and says where."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import StartError
+from service.manifest import read_manifest
+from tests.service.conftest import Change
+
+
+def test_the_shipped_manifest_is_read(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    assert (manifest.dataset, manifest.version, manifest.method) == ("thyroid", 1, "RaDOGAGA")
+    assert (manifest.width, manifest.latent_width) == (6, 6)
+
+
+def set_at(*path: str | int, to: object) -> Change:
+    def change(manifest: dict[str, Any]) -> None:
+        target: Any = manifest
+        for part in path[:-1]:
+            target = target[part]
+        target[path[-1]] = to
+
+    return change
+
+
+def drop(name: str) -> Change:
+    def change(manifest: dict[str, Any]) -> None:
+        del manifest[name]
+
+    return change
+
+
+BROKEN = [
+    (set_at("format_version", to=2), "format_version is 2: Input should be 1"),
+    (drop("format_version"), "format_version is missing"),
+    (set_at("colour", to="red"), "colour is unknown"),
+    (set_at("provenance", "mood", to="good"), "provenance.mood is unknown"),
+    (set_at("threshold", to=float("nan")), "threshold is nan: Input should be a finite number"),
+    (set_at("threshold", to=float("inf")), "threshold is inf: Input should be a finite number"),
+    (set_at("threshold", to="4.5"), "threshold is '4.5': Input should be a valid number"),
+    (drop("threshold"), "threshold is missing"),
+    (set_at("features", to=[]), "features is []: List should have at least 1 item"),
+    (set_at("features", 0, "kind", to="word"), "features.0 is"),
+    (set_at("graphs", "scorer", "sha256", to="abc"), "graphs.scorer.sha256 is 'abc'"),
+    (set_at("graphs", "scorer", "file", to="../scorer.onnx"), "graphs.scorer.file is '../scorer.onnx'"),
+    (set_at("graphs", "encoder", "output", "shape", to=["N"]), "graphs.encoder.output.shape is ['N'], expected"),
+    (set_at("graphs", "encoder", "output", "shape", to=["N", 7]), "graphs.decoder.input.shape is ['N', 6], expected"),
+    (set_at("graphs", "scorer", "input", "shape", to=["N", 5]), "graphs.scorer.input.shape is ['N', 5], expected"),
+    (set_at("graphs", "scorer", "input", "dtype", to="float64"), "graphs.scorer.input.dtype is 'float64'"),
+    (set_at("dataset", to="Thyroid!"), "dataset is 'Thyroid!'"),
+    (set_at("dataset", to="arrhythmia"), "dataset is 'arrhythmia', expected 'thyroid' as the folder is called"),
+    (set_at("version", to=3), "version is '3', expected '1' as the folder is called"),
+    (set_at("version", to=0), "version is 0: Input should be greater than or equal to 1"),
+    (set_at("calibration", "contamination", to=0.0), "calibration.contamination is 0.0"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN, ids=[message for _, message in BROKEN])
+def test_a_broken_manifest_is_refused_with_folder_field_and_value(
+    folder: Path, change_manifest: Callable[[Change], None], change: Change, message: str
+) -> None:
+    change_manifest(change)
+    with pytest.raises(StartError) as caught:
+        read_manifest(folder)
+    assert str(folder) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_a_feature_fewer_than_the_graphs_have(folder: Path, change_manifest: Callable[[Change], None]) -> None:
+    change_manifest(lambda manifest: manifest["features"].pop())
+    message = r"graphs.scorer.input.shape is \['N', 6\], expected \['N', 5\] for 5 columns of features"
+    with pytest.raises(StartError, match=message):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "Invalid JSON: EOF"), ("{", "Invalid JSON: EOF"), ("[]", "should be an object"), ("\ufeff{}", "Invalid JSON")],
+)
+def test_a_manifest_that_is_not_json(folder: Path, text: str, message: str) -> None:
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(StartError, match=message):
+        read_manifest(folder)
+
+
+def test_a_missing_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    with pytest.raises(StartError, match=r"manifest.json: can't be read \(No such file or directory\)"):
+        read_manifest(folder)
+
+
+def test_an_error_does_not_repeat_a_whole_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text(json.dumps({"features": ["x" * 1_000_000]}))
+    with pytest.raises(StartError) as caught:
+        read_manifest(folder)
+    assert len(str(caught.value)) < 5000
