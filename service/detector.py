@@ -104,7 +104,7 @@ class Detector:
             if len(rows.x) != self.manifest.examples.rows:
                 raise StartError(f"{path}: x has {len(rows.x)} rows, the manifest has {self.manifest.examples.rows}")
             x = np.asarray(rows.x, dtype=np.float32)
-            results = {
+            results: dict[str, tuple[NDArray[Any], Any]] = {
                 "score": (self.score(x).scores, rows.score),
                 "z": (self.encode(x), rows.z),
                 "x_hat": (self.decode(np.asarray(rows.z, dtype=np.float32)), rows.x_hat),

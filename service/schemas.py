@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.manifest import Calibration, Feature, Evaluation
+from service.manifest import Calibration, Evaluation, Feature
 
 Row = list[float]
 

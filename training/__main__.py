@@ -12,7 +12,9 @@ from rich.table import Table
 from training.datasets import DATASETS
 from training.datasets.files import DatasetFileError
 from training.evaluation import EvaluationError, evaluate_folder
-from training.experiments import results
+from training.experiments import held_out, table1
+from training.experiments.records import read_records, sweep
+from training.experiments.results import ResultsError, lines_file, write_section
 from training.export import ExportError, export
 from training.fitting import FitError, FitInterrupted
 from training.jobs import METHODS, Job, run
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)  # the networks are too small for more, and results don't depend on the machine's cores
     try:
         options.command(options, console)
-    except (DatasetFileError, FitError, ExportError, EvaluationError) as error:
+    except (DatasetFileError, FitError, ExportError, EvaluationError, ResultsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except FitInterrupted as interruption:
@@ -73,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     listing.set_defaults(command=list_command)
 
     reproduce = commands.add_parser("reproduce", help="run an experiment of the paper, resuming where it was left")
-    reproduce.add_argument("experiment", choices=("table1",))
+    reproduce.add_argument("experiment", choices=("table1", "held-out"))
     reproduce.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     reproduce.add_argument("--h", nargs="+", choices=("identity", "log"), help="the paper's better one unless given")
     reproduce.add_argument("--recipes", nargs="+", choices=RECIPES, default=["robust"])
@@ -179,7 +181,16 @@ def list_command(_: argparse.Namespace, console: Console) -> None:
 
 def reproduce_command(options: argparse.Namespace, console: Console) -> None:
     """Runs what is missing of an experiment and writes its table."""
-    results.table1(options.datasets, options.h, options.recipes, options.seeds, options.docs, console)
+    name, seeds = options.experiment, list(options.seeds)
+    lines = lines_file(options.docs, name)
+    if name == "table1":
+        wanted = table1.jobs(options.datasets, options.h, options.recipes, seeds)
+        sweep(name, wanted, table1.measure, lines, console)
+        text = table1.render(read_records(lines))
+    else:
+        sweep(name, held_out.jobs(options.datasets, seeds), held_out.measure, lines, console)
+        text = held_out.render(read_records(lines))
+    write_section(options.docs, name, text)
 
 
 if __name__ == "__main__":

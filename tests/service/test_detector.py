@@ -86,7 +86,9 @@ def test_a_graph_that_is_not_onnx(folder: Path) -> None:
 
 def test_a_graph_of_another_kind(folder: Path) -> None:
     replace(folder, ("graphs", "scorer"), (folder / "encoder.onnx").read_bytes())
-    with pytest.raises(StartError, match=r"scorer.onnx: output of the scorer is \[\('z', .*the manifest has \[\('score'"):
+    with pytest.raises(
+        StartError, match=r"scorer.onnx: output of the scorer is \[\('z', .*the manifest has \[\('score'"
+    ):
         Detector.load(folder, CPU)
 
 

@@ -80,7 +80,12 @@ def test_a_feature_fewer_than_the_graphs_have(folder: Path, change_manifest: Cal
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "Invalid JSON: EOF"), ("{", "Invalid JSON: EOF"), ("[]", "should be an object"), ("\ufeff{}", "Invalid JSON")],
+    [
+        ("", "Invalid JSON: EOF"),
+        ("{", "Invalid JSON: EOF"),
+        ("[]", "should be an object"),
+        ("\ufeff{}", "Invalid JSON"),
+    ],
 )
 def test_a_manifest_that_is_not_json(folder: Path, text: str, message: str) -> None:
     (folder / "manifest.json").write_text(text)

@@ -3,22 +3,22 @@
 import json
 import math
 import random
-from typing import Any
 
 import numpy as np
 import pytest
 
+from service.detector import Matrix
 from service.errors import InvalidField, MalformedBody, ServiceError, TooManyRows
 from service.parsing import describe, parse, strict_document, strict_matrix
 
 WIDTH = 3
 
 
-def read(body: str) -> Any:
+def read(body: str) -> Matrix:
     return parse(body.encode(), "vectors", 100).matrix(WIDTH)
 
 
-def read_strictly(body: str) -> Any:
+def read_strictly(body: str) -> Matrix:
     return strict_matrix(strict_document(body.encode())["vectors"], "vectors", WIDTH)
 
 
@@ -51,7 +51,23 @@ def test_both_readings_give_the_same_bits(seed: int) -> None:
     assert fast.tobytes() == strict.tobytes()
 
 
-INTRUDERS = ["null", "true", "false", '"1"', "NaN", "-Infinity", "1e400", "[1]", "{}", "3.5e38", "[]", '"true"', "01", "+1", ".5"]
+INTRUDERS = [
+    "null",
+    "true",
+    "false",
+    '"1"',
+    "NaN",
+    "-Infinity",
+    "1e400",
+    "[1]",
+    "{}",
+    "3.5e38",
+    "[]",
+    '"true"',
+    "01",
+    "+1",
+    ".5",
+]
 
 
 @pytest.mark.parametrize("intruder", INTRUDERS)

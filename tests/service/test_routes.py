@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from service.app import create_app
@@ -20,7 +19,8 @@ BAD_VALUE = "expected a finite number that fits a float32."
 
 
 def post(client: TestClient, content: bytes | str, path: str = "/score") -> httpx.Response:
-    return client.post(path, content=content, headers=JSON)
+    response: httpx.Response = client.post(path, content=content, headers=JSON)
+    return response
 
 
 def body(rows: str, dataset: str = '"thyroid"') -> str:
@@ -64,17 +64,22 @@ def test_decode_names_the_row_of_a_latent_that_is_too_wide(client: TestClient) -
     check_problem(response, 422, "wrong_width", "latents[1] has 7 values, expected 6.")
 
 
-def test_long_bodies_are_answered_alike(client: TestClient, app: FastAPI) -> None:
+def test_long_bodies_are_answered_alike(client: TestClient) -> None:
     rows = [ROW] * 900
     content = json.dumps({"dataset": "thyroid", "vectors": rows}).ljust(300_000)
     answer = post(client, content).json()
-    assert answer["scores"] == client.post("/score", json={"dataset": "thyroid", "vectors": [ROW]}).json()["scores"] * 900
+    assert (
+        answer["scores"] == client.post("/score", json={"dataset": "thyroid", "vectors": [ROW]}).json()["scores"] * 900
+    )
 
 
 NOT_JSON = [
     ("", "The body is not JSON: Expecting value at line 1, column 1."),
     ("vectors=1", "The body is not JSON: Expecting value at line 1, column 1."),
-    ('{"dataset": "thyroid",\n "vectors": [[1, 2}', "The body is not JSON: Expecting ',' delimiter at line 2, column 19."),
+    (
+        '{"dataset": "thyroid",\n "vectors": [[1, 2}',
+        "The body is not JSON: Expecting ',' delimiter at line 2, column 19.",
+    ),
     ('{"dataset": "thyroid"} []', "The body is not JSON: Extra data at line 1, column 24."),
     (b'{"dataset": "\xff", "vectors": [[1]]}', "The body is not UTF-8: byte 0xff at offset 13."),
     ("[" * 100_000, "The body is nested too deeply."),

@@ -19,7 +19,7 @@ class StandInSession:
 
     present: tuple[str, ...] = (CPU,)
 
-    def __init__(self, graph: bytes, options: object, providers: list[str]) -> None:
+    def __init__(self, _: bytes, __: object, providers: list[str]) -> None:
         self.providers = [provider for provider in providers if provider in self.present]
 
     def get_providers(self) -> list[str]:
@@ -82,11 +82,11 @@ def test_what_the_gpu_build_gives(
     assert gpu_build.preloaded == (provider != "cpu")
 
 
+@pytest.mark.usefixtures("gpu_build")
 @pytest.mark.parametrize(
     ("provider", "present", "got"), [("cuda", (CPU,), CPU), ("tensorrt", (CUDA, CPU), CUDA), ("tensorrt", (CPU,), CPU)]
 )
 def test_a_silent_fallback_stops_the_start(
-    gpu_build: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
     provider: Provider,
     present: tuple[str, ...],

@@ -2,11 +2,18 @@
 
 import json
 import subprocess
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
+from rich.console import Console
+
+from training.fitting import Observer
 from training.jobs import Job
-from training.metrics import Metrics
+from training.progress import watched
+
+Measure = Callable[[Job, Observer], Mapping[str, Any]]
 
 
 class Record(TypedDict):
@@ -18,8 +25,8 @@ class Record(TypedDict):
     recipe: str
     dataset: str
     seed: int
-    settings: dict[str, object]
-    metrics: Metrics
+    settings: dict[str, Any]
+    metrics: Mapping[str, Any]
     seconds: float
     commit: str
 
@@ -40,6 +47,39 @@ def is_done(records: list[Record], experiment: str, job: Job) -> bool:
     """Says whether a run with the very same settings is among the records."""
     key = (experiment, job.dataset, job.recipe, job.seed, job.settings.to_json())
     return any(key == (r["experiment"], r["dataset"], r["recipe"], r["seed"], r["settings"]) for r in records)
+
+
+def sweep(experiment: str, wanted: list[Job], measure: Measure, path: Path, console: Console) -> None:
+    """Runs what is not in the file yet, adding a line after each run; an interrupted run starts anew.
+
+    Arguments:
+        experiment: The name of the experiment.
+        wanted: The runs.
+        measure: Does a run and returns its metrics as JSON values.
+        path: The file of JSON lines.
+        console: Where to show how it goes on.
+    """
+    for number, job in enumerate(wanted, 1):
+        if is_done(read_records(path), experiment, job):
+            continue
+        label = f"[{number}/{len(wanted)}] {job.dataset} {job.h} {job.recipe} seed {job.seed}"
+        started = time.process_time()
+        with watched(label, console) as observer:
+            metrics = measure(job, observer)
+        record = Record(
+            experiment=experiment,
+            method="RaDOGAGA",
+            h=job.h,
+            recipe=job.recipe,
+            dataset=job.dataset,
+            seed=job.seed,
+            settings=job.settings.to_json(),
+            metrics=metrics,
+            seconds=round(time.process_time() - started, 1),
+            commit=current_commit(),
+        )
+        append_record(path, record)
+        console.print(f"{label}: {json.dumps(metrics)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def current_commit() -> str:

@@ -1,23 +1,17 @@
 """Table 1 of the paper: anomaly detection on four public datasets, by protocol A."""
 
-import time
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
 import torch
-from rich.console import Console
 
-from training.experiments.records import Record, append_record, current_commit, is_done, read_records
-from training.jobs import FittedModel, Job, run
+from training.experiments.records import Record
+from training.fitting import Observer
+from training.jobs import Job, run
 from training.metrics import Metrics, evaluate
-from training.progress import watched
-from training.settings import H, named
+from training.settings import DEFAULT_H, H, named
 from training.thresholds import percentile_threshold
-
-EXPERIMENT = "table1"
 
 HEADINGS = (
     *("dataset", "h", "recipe", "seeds", "precision", "recall", "F1", "paper's F1", "AUROC", "average precision"),
@@ -41,55 +35,25 @@ PAPER: dict[str, dict[H, Published]] = {
 }
 
 
-def jobs(datasets: Iterable[str], hs: Iterable[H], recipes: Iterable[str], seeds: Iterable[int]) -> list[Job]:
-    """Lists the runs of the table, a seed of every cell before the next seed."""
+def jobs(datasets: list[str], hs: list[H] | None, recipes: list[str], seeds: list[int]) -> list[Job]:
+    """Lists the runs of the table; h is the paper's better one unless given."""
     return [
         Job(dataset, h, recipe, seed, "table2", {})
         for seed in seeds
         for dataset in datasets
-        for h in hs
+        for h in hs or [DEFAULT_H[dataset]]
         for recipe in recipes
     ]
 
 
-def judge(model: FittedModel) -> Metrics:
-    """Measures a fitted model as the paper does: on the test half, flagging a percentile of its scores."""
+def measure(job: Job, observer: Observer) -> Metrics:
+    """Fits a model and measures it as the paper does: on the test half, flagging a percentile of its scores."""
+    model = run(job, observer=observer)
     test = model.split.test
     with torch.no_grad():
         parts = [model.method.score(torch.from_numpy(x)).numpy() for x in np.array_split(model.dataset.x[test], 16)]
     scores = np.concatenate(parts)
     return evaluate(model.dataset.y[test], scores, percentile_threshold(scores, model.dataset.contamination))
-
-
-def sweep(wanted: list[Job], path: Path, console: Console) -> None:
-    """Runs what is not in the file yet, adding a line after each run; an interrupted run starts anew.
-
-    Arguments:
-        wanted: The runs.
-        path: The file of JSON lines.
-        console: Where to show how it goes on.
-    """
-    for number, job in enumerate(wanted, 1):
-        if is_done(read_records(path), EXPERIMENT, job):
-            continue
-        label = f"[{number}/{len(wanted)}] {job.dataset} {job.h} {job.recipe} seed {job.seed}"
-        started = time.process_time()
-        with watched(label, console) as observer:
-            model = run(job, observer=observer)
-        record = Record(
-            experiment=EXPERIMENT,
-            method="RaDOGAGA",
-            h=job.h,
-            recipe=job.recipe,
-            dataset=job.dataset,
-            seed=job.seed,
-            settings=job.settings.to_json(),
-            metrics=judge(model),
-            seconds=round(time.process_time() - started, 1),
-            commit=current_commit(),
-        )
-        append_record(path, record)
-        console.print(f"{label}: F1 {record['metrics']['f1']:.4f}", highlight=False, markup=False)
 
 
 def render(records: list[Record]) -> str:
@@ -115,7 +79,7 @@ def row(dataset: str, h: H, recipe: str, published: Published, cell: list[Record
     """Writes one line of the table."""
 
     def spread(name: str) -> str:
-        values = [float(r["metrics"][name]) for r in cell]  # type: ignore[literal-required]
+        values = [float(r["metrics"][name]) for r in cell]
         return f"{mean(values):.4f} ({stdev(values):.4f})" if len(values) > 1 else f"{values[0]:.4f}"
 
     seeds = sorted(r["seed"] for r in cell)

@@ -1,0 +1,54 @@
+"""Settings come from the environment, are checked, and stand in the README."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_defaults() -> None:
+    settings = Settings()
+    assert (settings.host, settings.port, settings.models, settings.provider) == (
+        "127.0.0.1",
+        8000,
+        Path("models"),
+        "auto",
+    )
+
+
+def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RADOGAGA_PORT", "9000")
+    monkeypatch.setenv("RADOGAGA_PROVIDER", "cpu")
+    monkeypatch.setenv("RADOGAGA_MAX_ROWS", "5")
+    settings = Settings()
+    assert (settings.port, settings.provider, settings.max_rows) == (9000, "cpu", 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "70000"),
+        ("PORT", "http"),
+        ("PROVIDER", "tpu"),
+        ("THREADS", "0"),
+        ("MAX_ROWS", "0"),
+        ("MAX_BODY_BYTES", "-1"),
+        ("LOG_LEVEL", "loud"),
+        ("SHUTDOWN_SECONDS", "-1"),
+    ],
+)
+def test_wrong_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"RADOGAGA_{name}", value)
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    rows = re.findall(r"^\| `RADOGAGA_(\w+)` \| `([^`]*)` \|", README.read_text(), re.MULTILINE)
+    listed = {name.lower(): default for name, default in rows if name != "DATA"}
+    assert listed == {name: str(field.default) for name, field in Settings.model_fields.items()}
