@@ -2,7 +2,10 @@
 
 import logging
 import os
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 from pydantic import ValidationError
@@ -16,7 +19,7 @@ logger = logging.getLogger("service")
 
 
 def main() -> int:
-    """Runs the service and returns the process's exit status: 0, or 1 if it could not start."""
+    """Runs the service and returns the process's exit status: 0, or another if it could not start."""
     try:
         settings = Settings()
     except ValidationError as error:
@@ -43,10 +46,17 @@ def main() -> int:
             timeout_graceful_shutdown=settings.shutdown_seconds,
         )
     )
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them once more when all is done
+        signal.signal(number, leave)
     server.run()
     for failure in failures:
         print(f"the service did not start: {failure}", file=sys.stderr)
     return 1 if failures or not server.started else 0
+
+
+def leave(_: int, __: FrameType | None) -> NoReturn:
+    """Ends the process; to be asked to is no failure."""
+    sys.exit(0)
 
 
 def warn_of_unknown_variables() -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from service.errors import ServiceError, StartError
 from service.metrics import ServiceMetrics
-from service.observation import ObservationMiddleware, observation
+from service.observation import ObservationMiddleware, observation, problem_of
 from service.problems import problem
 from service.repository import ModelRepository
 from service.routes import Service, router
@@ -75,9 +75,7 @@ async def answer_service_error(request: Request, error: Exception) -> Response:
     """Answers an error whose text may be shown."""
     if not isinstance(error, ServiceError):
         raise error
-    seen = observation(request)
-    seen.kind = error.kind
-    return problem(error.status, str(error), error.kind, seen.request_id, error.headers)
+    return problem_of(error, observation(request))
 
 
 async def answer_http_exception(request: Request, error: Exception) -> Response:

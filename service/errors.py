@@ -4,7 +4,7 @@ A request takes the path::
 
     request -> *read* -> body -> *parse* -> rows -> *look up* -> detector -> *run* -> scores -> answer
                  |                  |                  |                        |
-           415 413            400 413 422           404 503                   422
+         415 413 503          400 413 422             404                     422
 
 Each step raises one of the errors below; one handler turns them into ``application/problem+json`` (RFC 9457).
 Anything else is a logged 500 that gives nothing away. A `StartError` keeps the service from becoming ready.
@@ -128,6 +128,27 @@ class NotReady(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("The models are being loaded. Try again in a second.")
+
+
+class Overloaded(ServiceError):
+    """As many requests as the service takes at once are under way."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    kind = "overloaded"
+    headers = {"Retry-After": "1"}  # noqa: RUF012 - never written
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} requests are under way, more are not taken at once. Try again in a second.")
+
+
+class ShuttingDown(ServiceError):
+    """The service ends, and the request took longer than it is waited for."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    kind = "shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__("The service is shutting down.")
 
 
 class StartError(Exception):

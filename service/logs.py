@@ -1,11 +1,10 @@
 """Logs as one JSON object per line on standard output."""
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any
-
-import orjson
 
 EXTRA = "fields"
 """The attribute of a log record that holds further fields, given as ``extra={"fields": {...}}``."""
@@ -25,7 +24,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return json.dumps(line, default=str)
 
 
 def configure_logging(level: str) -> None:

@@ -3,6 +3,7 @@
 A plain ASGI application: starlette's BaseHTTPMiddleware costs ten times as much as scoring a row.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -11,9 +12,10 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ServiceError
+from service.errors import ServiceError, ShuttingDown
 from service.metrics import ServiceMetrics
 from service.problems import problem
 
@@ -58,6 +60,12 @@ def observation(request: Request) -> Observation:
     return found
 
 
+def problem_of(error: ServiceError, seen: Observation) -> Response:
+    """Returns the answer to a request that ends in an error, and notes its kind."""
+    seen.kind = error.kind
+    return problem(error.status, str(error), error.kind, seen.request_id, error.headers)
+
+
 class ObservationMiddleware:
     """Times every request, counts it, logs it and gives it an id; turns an unforeseen error into a logged 500."""
 
@@ -84,14 +92,17 @@ class ObservationMiddleware:
                 await self.app(scope, receive, send_with_id)
             except ClientDisconnect:
                 seen.status, seen.kind = CLIENT_CLOSED_REQUEST, "client_disconnected"
+            except asyncio.CancelledError:  # the time that SIGTERM leaves to requests under way is over
+                await self._answer(ShuttingDown(), seen, scope, receive, send_with_id)
             except Exception:
                 logger.exception("unforeseen error", extra={"fields": {"request_id": seen.request_id}})
-                if not seen.status:
-                    seen.kind = ServiceError.kind
-                    answer = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error", seen.kind, seen.request_id)
-                    await answer(scope, receive, send_with_id)
+                await self._answer(ServiceError("internal error"), seen, scope, receive, send_with_id)
             finally:
                 self._record(scope, seen)
+
+    async def _answer(self, error: ServiceError, seen: Observation, scope: Scope, receive: Receive, send: Send) -> None:
+        if not seen.status:
+            await problem_of(error, seen)(scope, receive, send)
 
     def _record(self, scope: Scope, seen: Observation) -> None:
         seconds = time.perf_counter() - seen.started

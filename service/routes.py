@@ -1,6 +1,7 @@
 """The routes: each reads a request, asks the repository, calls the detector and writes the answer. HTTP stops here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from prometheus_client.exposition import choose_encoder
 
 from service import schemas
 from service.detector import Detector, Matrix
-from service.errors import BodyTooLarge, NotReady, ScoreNotFinite, UnsupportedMediaType
+from service.errors import BodyTooLarge, NotReady, Overloaded, ScoreNotFinite, UnsupportedMediaType
 from service.metrics import ServiceMetrics
 from service.observation import Observation, observation
 from service.parsing import parse
@@ -34,7 +35,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         413: "Too many bytes or rows.",
         415: "The body is not declared as application/json.",
         422: "A field or value is wrong; it is named.",
-        503: "The models are still being loaded.",
+        503: "The models are still being loaded, or as many requests as are taken at once are under way.",
     }.items()
 }
 
@@ -51,11 +52,13 @@ class Service:
         settings: What the operator set.
         metrics: What Prometheus scrapes.
         repository: The models, once they are loaded.
+        under_way: The number of requests with rows that are being answered.
     """
 
     settings: Settings
     metrics: ServiceMetrics
     repository: ModelRepository | None = None
+    under_way: int = 0
 
     def models(self) -> ModelRepository:
         """Returns the models.
@@ -66,6 +69,23 @@ class Service:
         if self.repository is None:
             raise NotReady
         return self.repository
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Counts a request with rows while it is under way.
+
+        Raises:
+            NotReady: The models are not loaded yet.
+            Overloaded: As many as the settings allow are under way.
+        """
+        self.models()
+        if self.under_way >= self.settings.max_in_flight:
+            raise Overloaded(self.settings.max_in_flight)
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
 
 
 Respond = Callable[[Service, bytes, Observation], dict[str, Any]]
@@ -146,12 +166,12 @@ def service_of(request: Request) -> Service:
 async def answer(request: Request, respond: Respond) -> Response:
     """Reads a request's body and answers what `respond` makes of it, in a thread if it is long."""
     service, seen = service_of(request), observation(request)
-    service.models()
-    body = await read_body(request, service.settings.max_body_bytes)
-    if len(body) > INLINE_BYTES:
-        content = await run_in_threadpool(respond_json, respond, service, body, seen)
-    else:
-        content = respond_json(respond, service, body, seen)
+    with service.admit():
+        body = await read_body(request, service.settings.max_body_bytes)
+        if len(body) > INLINE_BYTES:
+            content = await run_in_threadpool(respond_json, respond, service, body, seen)
+        else:
+            content = respond_json(respond, service, body, seen)
     return Response(content, media_type="application/json")
 
 

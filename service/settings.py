@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(
         default=33_554_432, description="Bytes read of a request's body."
     )
+    max_in_flight: Annotated[int, Field(ge=1)] = Field(
+        default=64, description="Requests with rows that are answered at once; more get 503 and are asked to wait."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level that is logged; `warning` switches the access log off."
     )

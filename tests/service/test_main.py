@@ -1,0 +1,178 @@
+"""The real process: it starts, answers over HTTP, is stopped, and says why it can't start."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service.conftest import MODELS
+
+ROOT = MODELS.parent
+SECONDS = 60.0
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process's environment with other RADOGAGA_* variables."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RADOGAGA_")}
+    return kept | {f"RADOGAGA_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+class Server:
+    """A service as a process on a free port, with its log as it grows."""
+
+    def __init__(self, log: Path, **settings: object) -> None:
+        self.log = log
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "service"],
+                cwd=ROOT,
+                env=environment(**{"models": MODELS, "port": 0, **settings}),
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def url(self) -> str:
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            for line in self.lines():
+                if found := re.search(r"http://127.0.0.1:\d+", str(line["message"])):
+                    return found[0]
+            time.sleep(0.02)
+        raise AssertionError(self.log.read_text())
+
+    @contextmanager
+    def client(self) -> Iterator[httpx.Client]:
+        with httpx.Client(base_url=self.url(), timeout=SECONDS, trust_env=False) as client:
+            deadline = time.monotonic() + SECONDS
+            while client.get("/health/ready").status_code != 200:
+                assert time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.02)
+            yield client
+
+
+@contextmanager
+def serving(log: Path, **settings: object) -> Iterator[Server]:
+    server = Server(log, **settings)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def test_it_scores_real_rows_of_each_model_and_stops_on_sigterm(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as server, server.client() as client:
+        scored = 0
+        for dataset in client.get("/datasets").json()["datasets"]:
+            name = dataset["dataset"]
+            examples = json.loads((MODELS / name / str(dataset["newest"]) / "examples.json").read_text())
+            answer = client.post("/score", json={"dataset": name, "vectors": examples["x"]}).json()
+            assert answer["scores"] == pytest.approx(examples["score"], rel=1e-5, abs=1e-5), name
+            assert answer["anomalies"] == [score >= answer["threshold"] for score in answer["scores"]]
+            scored += 1
+        assert scored == len([path for path in MODELS.iterdir() if path.is_dir()])
+        metrics = client.get("/metrics").text
+        assert 'radogaga_rows_total{dataset="thyroid",endpoint="/score"} 16.0' in metrics
+        assert "radogaga_ready 1.0" in metrics
+        assert "process_resident_memory_bytes" in metrics
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=SECONDS) == 0
+    assert any(line["logger"] == "service.access" and line.get("dataset") == "thyroid" for line in server.lines())
+
+
+def test_sigterm_lets_requests_under_way_finish(tmp_path: Path) -> None:
+    row = json.loads((MODELS / "arrhythmia" / "1" / "examples.json").read_text())["x"][0]
+    content = json.dumps({"dataset": "arrhythmia", "vectors": [row] * 10_000}).encode()
+    with serving(tmp_path / "log") as server, server.client() as client, ThreadPoolExecutor(1) as pool:
+        half = len(content) // 2
+
+        def slowly() -> Iterator[bytes]:
+            yield content[:half]
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            yield content[half:]
+
+        headers = {"content-type": "application/json"}
+        answer = pool.submit(client.post, "/score", content=slowly(), headers=headers).result()
+        assert answer.status_code == 200
+        assert len(answer.json()["scores"]) == 10_000
+        assert server.process.wait(timeout=SECONDS) == 0
+
+
+def test_a_request_that_never_ends_does_not_hold_the_end_up_for_ever(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path / "log", shutdown_seconds=1) as server,
+        server.client() as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+
+        def never_ending() -> Iterator[bytes]:
+            yield b"{"
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(timeout=SECONDS)
+            yield b"}"
+
+        headers = {"content-type": "application/json"}
+        answer = pool.submit(client.post, "/score", content=never_ending(), headers=headers).result()
+        assert (answer.status_code, answer.json()["kind"]) == (503, "shutting_down")
+        assert server.process.wait(timeout=SECONDS) == 0
+
+
+def start_that_fails(**settings: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env=environment(**{"port": 0, **settings}),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def test_a_broken_model_stops_the_start(folder: Path) -> None:
+    (folder / "scorer.onnx").write_bytes(b"")
+    done = start_that_fails(models=folder.parents[1])
+    assert done.returncode == 1
+    assert f"the service did not start: {folder}/scorer.onnx: sha256 is e3b0c442" in done.stderr
+
+
+def test_a_demanded_gpu_that_is_not_there_stops_the_start() -> None:
+    done = start_that_fails(models=MODELS, provider="cuda")
+    assert done.returncode == 1
+    assert "the service did not start: RADOGAGA_PROVIDER is 'cuda'" in done.stderr
+
+
+def test_a_wrong_setting_is_named_with_its_value() -> None:
+    done = start_that_fails(port="eighty")
+    assert done.returncode == 1
+    assert "RADOGAGA_PORT is 'eighty': Input should be a valid integer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_an_error(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as server:
+        port = server.url().rpartition(":")[2]
+        done = start_that_fails(models=MODELS, port=port)
+    assert done.returncode not in (0, None)
+    assert "address already in use" in done.stdout
+
+
+def test_a_misspelt_variable_is_warned_of(tmp_path: Path) -> None:
+    with serving(tmp_path / "log", thread=2) as server:
+        server.url()
+    assert any("RADOGAGA_THREAD is no setting" in str(line["message"]) for line in server.lines())
