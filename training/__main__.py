@@ -12,7 +12,7 @@ from rich.table import Table
 from training.datasets import DATASETS
 from training.datasets.files import DatasetFileError
 from training.evaluation import EvaluationError, evaluate_folder
-from training.experiments import held_out, table1
+from training.experiments import selection, table1
 from training.experiments.records import read_records, sweep
 from training.experiments.results import ResultsError, lines_file, write_section
 from training.export import ExportError, export
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     listing.set_defaults(command=list_command)
 
     reproduce = commands.add_parser("reproduce", help="run an experiment of the paper, resuming where it was left")
-    reproduce.add_argument("experiment", choices=("table1", "held-out"))
+    reproduce.add_argument("experiment", choices=("table1", "selection"))
     reproduce.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     reproduce.add_argument("--h", nargs="+", choices=("identity", "log"), help="the paper's better one unless given")
     reproduce.add_argument("--recipes", nargs="+", choices=RECIPES, default=["robust"])
@@ -188,8 +188,8 @@ def reproduce_command(options: argparse.Namespace, console: Console) -> None:
         sweep(name, wanted, table1.measure, lines, console)
         text = table1.render(read_records(lines))
     else:
-        sweep(name, held_out.jobs(options.datasets, seeds), held_out.measure, lines, console)
-        text = held_out.render(read_records(lines))
+        sweep(name, selection.jobs(options.datasets, seeds), selection.measure, lines, console)
+        text = selection.render(read_records(lines))
     write_section(options.docs, name, text)
 
 

@@ -25,6 +25,8 @@ SMALLEST_BATCH = 20
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
+CHECKPOINT_KEYS = {"settings", "seed", "rows", "step", "method", "optimizer", "schedule", "rng"}
+
 SCALERS = {"feature": MinMax.per_feature, "table": MinMax.whole_table}
 
 
@@ -255,8 +257,11 @@ class Run:
             raise FitError(f"there is no checkpoint to resume at {path}")
         try:
             state: dict[str, Any] = torch.load(path, weights_only=True)
-        except Exception as error:
-            raise FitError(f"the checkpoint {path} can't be read ({error}); delete it to start anew") from error
+            missing = CHECKPOINT_KEYS - state.keys()
+        except Exception as error:  # what torch raises on a damaged file has no common base but this
+            raise FitError(f"{path} is not a checkpoint ({type(error).__name__}); delete it to start anew") from error
+        if missing:
+            raise FitError(f"{path} is not a checkpoint ({min(missing)} is missing); delete it to start anew")
         mine = {**self.settings.to_json(), "seed": self.seed, "rows": len(self.x)}
         theirs = {**state["settings"], "seed": state["seed"], "rows": state["rows"]}
         for name, value in mine.items():

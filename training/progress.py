@@ -38,11 +38,17 @@ def watched(label: str, console: Console) -> Iterator[Observer]:
 
             yield throttled(show, SECONDS_BETWEEN_UPDATES)
     else:
-        started = time.monotonic()
+        first: tuple[float, int] | None = None  # when the first step was seen, and which
 
         def write(progress: fitting.Progress) -> None:
-            left = (time.monotonic() - started) / progress.step * (progress.steps - progress.step)
-            console.print(f"{label}  {describe(progress)}  ETA {left:.0f} s", soft_wrap=True, highlight=False)
+            nonlocal first
+            now, left = time.monotonic(), "?"
+            if first is None:
+                first = (now, progress.step)
+            elif progress.step > first[1]:
+                seconds_per_step = (now - first[0]) / (progress.step - first[1])
+                left = f"{seconds_per_step * (progress.steps - progress.step):.0f} s"
+            console.print(f"{label}  {describe(progress)}  ETA {left}", soft_wrap=True, highlight=False, markup=False)
 
         yield throttled(write, SECONDS_BETWEEN_LINES)
 

@@ -1,0 +1,67 @@
+"""Settings are judged by the training half; neither the test half nor an anomaly's label is looked at."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.training.conftest import small_job, small_table
+from training.datasets import DATASETS
+from training.datasets.base import protocol_a
+from training.experiments.records import Record
+from training.experiments.selection import CANDIDATES, jobs, measure, render
+
+
+def test_candidates_for_every_seed() -> None:
+    listed = jobs(["thyroid", "arrhythmia"], [0, 1])
+    assert len(listed) == 2 * (len(CANDIDATES["thyroid"]) + len(CANDIDATES["arrhythmia"]))
+    assert {job.settings.scaling for job in listed if job.dataset == "arrhythmia"} == {"feature", "table"}
+
+
+@pytest.mark.usefixtures("small_thyroid")
+def test_a_simple_table_is_learned_well() -> None:
+    metrics = measure(small_job(), lambda _: None)
+    assert metrics["agreement"] > 0.7
+    assert metrics["above"] == pytest.approx(0.05, abs=0.07)
+    assert abs(metrics["fitted_loss"] - metrics["held_out_loss"]) < 0.2 * abs(metrics["fitted_loss"])
+
+
+def test_the_test_half_and_the_order_of_labels_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = small_table()
+    monkeypatch.setitem(DATASETS, "thyroid", lambda: table)
+    expected = measure(small_job(), lambda _: None)
+    x = table.x.copy()
+    x[protocol_a(table.y, 0).test] = np.nan
+    monkeypatch.setitem(DATASETS, "thyroid", lambda: replace(table, x=x))
+    assert measure(small_job(), lambda _: None) == expected
+
+
+def test_a_fit_that_fails_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = small_table()
+    monkeypatch.setitem(DATASETS, "thyroid", lambda: replace(table, x=np.full_like(table.x, np.nan)))
+    assert "step 1 of" in measure(small_job(), lambda _: None)["failed"]
+
+
+def record(seed: int, metrics: Mapping[str, object]) -> Record:
+    job = jobs(["thyroid"], [seed])[2]
+    return Record(
+        experiment="selection",
+        method="RaDOGAGA",
+        h="log",
+        recipe="robust",
+        dataset="thyroid",
+        seed=seed,
+        settings=job.settings.to_json(),
+        metrics=metrics,
+        seconds=1.0,
+        commit="",
+    )
+
+
+def test_the_table_counts_failures() -> None:
+    done = {"agreement": 0.75, "above": 0.06, "fitted_loss": -10.0, "held_out_loss": -8.0}
+    line = render([record(0, done), record(1, {"failed": "step 1"})]).splitlines()[2]
+    expected = "| thyroid | 0.001 | cosine | 0.5 | 0.0001 | feature | 2 | 1 | 0.750 | 0.060 | -10.0 | -8.0 |"
+    assert line == expected
+    assert render([record(0, {"failed": "step 1"})]).splitlines()[2].endswith("| 1 | 1 |  |  |  |  |")

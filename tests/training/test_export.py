@@ -1,0 +1,148 @@
+"""What the exporter writes, and what it refuses to write."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import onnx
+import pytest
+import torch
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+from torch import nn
+
+from training import export as exporter
+from training.datasets.base import Feature
+from training.export import ExportError, Graph, check_parity, describe_features, export, write_graph, write_manifest
+from training.jobs import FittedModel
+from training.thresholds import contamination_threshold
+
+
+def manifest_of(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder / "manifest.json").read_text())
+    return found
+
+
+def test_the_folder_holds_seven_files_and_is_small(exported: Path) -> None:
+    names = {"manifest.json", "scorer.onnx", "encoder.onnx", "decoder.onnx", "mixture.npz", "examples.json"}
+    assert {path.name for path in exported.iterdir()} == names
+    assert sum(path.stat().st_size for path in exported.iterdir()) < 1_000_000
+    assert exported.stat().st_mode & 0o777 == 0o755
+
+
+def test_the_manifest_obeys_its_schema_and_nothing_else(exported: Path, tmp_path: Path) -> None:
+    manifest = manifest_of(exported)
+    jsonschema.validate(manifest, json.loads(exporter.SCHEMA.read_text()))
+    with pytest.raises(ExportError, match=r"manifest.json: \$.threshold is 'high'"):
+        write_manifest({**manifest, "threshold": "high"}, tmp_path / "manifest.json")
+    with pytest.raises(ExportError, match=r"manifest.json: \$ is .*'colour' was unexpected"):
+        write_manifest({**manifest, "colour": 1}, tmp_path / "manifest.json")
+    with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
+        write_manifest({**manifest, "threshold": float("nan")}, tmp_path / "manifest.json")
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_the_mixture_file_explains_the_score(fitted: FittedModel, exported: Path) -> None:
+    with np.load(exported / "mixture.npz") as mixture:
+        weights, means, covariances = (mixture[name] for name in ("weights", "means", "covariances"))
+    x = torch.from_numpy(fitted.dataset.x[fitted.split.test][:50])
+    with torch.no_grad():
+        y = fitted.method.scored_features(x).numpy()
+        scores = fitted.method.score(x).numpy()
+    terms = [
+        np.log(w) + multivariate_normal(m, c).logpdf(y) for w, m, c in zip(weights, means, covariances, strict=True)
+    ]
+    assert np.allclose(-logsumexp(terms, axis=0), scores, rtol=1e-6)
+
+
+def test_the_threshold_is_the_training_halfs(fitted: FittedModel, exported: Path) -> None:
+    manifest = manifest_of(exported)
+    half = fitted.dataset.x[fitted.split.train]
+    scores = exporter.run_in_batches(exporter.open_session(exported / "scorer.onnx"), half)
+    assert manifest["threshold"] == contamination_threshold(scores, 0.1)
+    assert manifest["calibration"] == {
+        "rule": "contamination",
+        "contamination": 0.1,
+        "rows": len(half),
+        "flagged": int(np.ceil(0.1 * len(half))),
+    }
+
+
+def test_the_threshold_knows_nothing_of_the_test_half(fitted: FittedModel, exported: Path, tmp_path: Path) -> None:
+    x = fitted.dataset.x.copy()
+    x[fitted.split.test] *= 100
+    other = export(replace(fitted, dataset=replace(fitted.dataset, x=x)), tmp_path)
+    assert manifest_of(other)["threshold"] == manifest_of(exported)["threshold"]
+    assert manifest_of(other)["features"] == manifest_of(exported)["features"]
+    for name in ("examples.json", "mixture.npz"):
+        assert (other / name).read_bytes() == (exported / name).read_bytes()
+
+
+def test_examples_have_both_kinds_of_rows(fitted: FittedModel, exported: Path) -> None:
+    examples = json.loads((exported / "examples.json").read_text())
+    x = np.asarray(examples["x"], dtype=np.float32)
+    rows = [int(np.flatnonzero((fitted.dataset.x == row).all(axis=1))[0]) for row in x]
+    assert fitted.dataset.y[rows].tolist() == [False] * 8 + [True] * 8
+    assert set(rows) <= set(fitted.split.train.tolist())
+
+
+def test_graphs_need_no_second_file_and_name_their_tensors(exported: Path) -> None:
+    for name, inputs, output in (("scorer", "x", "score"), ("encoder", "x", "z"), ("decoder", "z", "x_hat")):
+        graph = onnx.load(exported / f"{name}.onnx", load_external_data=False).graph
+        assert [tensor.name for tensor in graph.input] == [inputs]
+        assert [tensor.name for tensor in graph.output] == [output]
+        assert graph.input[0].type.tensor_type.shape.dim[0].dim_param
+
+
+def test_the_next_version_is_one_more_than_the_highest(fitted: FittedModel, tmp_path: Path) -> None:
+    (tmp_path / "thyroid" / "7").mkdir(parents=True)
+    (tmp_path / "thyroid" / ".hidden").mkdir()
+    folder = export(fitted, tmp_path)
+    assert folder == tmp_path / "thyroid" / "8"
+    assert manifest_of(folder)["version"] == 8
+
+
+class Changed(nn.Module):
+    """Says something else than the graph it stands for."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows.sum(dim=1) * (1 + 1e-4)
+
+
+def test_a_graph_that_differs_from_pytorch_is_refused(fitted: FittedModel, tmp_path: Path) -> None:
+    graph = Graph(fitted.method, "score")
+    write_graph(graph, "x", 6, tmp_path / "scorer.onnx", "score", ["N"])
+    x = fitted.dataset.x[:30]
+    assert check_parity(graph, x, tmp_path / "scorer.onnx").shape == (30,)
+    with pytest.raises(ExportError, match="scorer.onnx: onnxruntime differs from PyTorch by .*, allowed is 1e-05"):
+        check_parity(Changed(), x, tmp_path / "scorer.onnx")
+
+
+def test_a_failed_export_leaves_nothing(
+    fitted: FittedModel, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def borrowed(*arguments: object) -> dict[str, str]:
+        path = arguments[3]
+        assert isinstance(path, Path)
+        shutil.copy(exported / path.name, path)
+        return {}
+
+    monkeypatch.setattr(exporter, "write_graph", borrowed)
+    monkeypatch.setattr(exporter, "PARITY", -1.0)
+    with pytest.raises(ExportError, match="differs"):
+        export(fitted, tmp_path)
+    assert list((tmp_path / "thyroid").iterdir()) == []
+
+
+def test_categories_stand_in_the_manifest(fitted: FittedModel) -> None:
+    features = (Feature("age"), Feature("colour", ("red", "green", "blue")), Feature("size", ("s", "l")))
+    described = describe_features(replace(fitted.dataset, features=features), fitted.split)
+    fitted_ages = fitted.dataset.x[fitted.split.normal][:, 0]
+    assert described == [
+        {"kind": "numeric", "name": "age", "minimum": float(fitted_ages.min()), "maximum": float(fitted_ages.max())},
+        {"kind": "categorical", "name": "colour", "categories": ["red", "green", "blue"]},
+        {"kind": "categorical", "name": "size", "categories": ["s", "l"]},
+    ]

@@ -1,0 +1,168 @@
+"""The command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from training.__main__ import main
+from training.settings import ROBUST
+
+FIT = ["fit", "thyroid", "--epochs", "6", "--batch-size", "100"]
+
+
+@pytest.mark.usefixtures("small_thyroid")
+def test_fit_writes_the_next_version_and_evaluate_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*FIT, "--out", str(tmp_path), "--seed", "3", "--h", "identity"]) == 0
+    manifest = json.loads((tmp_path / "thyroid" / "1" / "manifest.json").read_text())
+    assert manifest["provenance"]["seed"] == 3
+    assert (manifest["provenance"]["settings"]["epochs"], manifest["provenance"]["settings"]["h"]) == (6, "identity")
+    said = capsys.readouterr().out
+    assert "epoch 1/6  rate" in said
+    assert "distortion" in said
+    assert "perturbation" in said
+    assert "ETA" in said
+    assert f"wrote {tmp_path}/thyroid/1" in said.replace("\n", "")
+    assert main(["evaluate", str(tmp_path / "thyroid" / "1")]) == 0
+    shown = capsys.readouterr().out
+    for word in ("precision", "recall", "F1", "AUROC", "flagged", "shipped", "percentile"):
+        assert word in shown
+    assert f"{manifest['provenance']['metrics']['shipped_threshold']['auroc']:.4f}" in shown
+    assert not list((tmp_path / "thyroid").glob(".*"))
+
+
+def test_list_shows_datasets_methods_and_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    for word in (
+        "RaDOGAGA",
+        "faithful",
+        "robust",
+        "thyroid",
+        "arrhythmia",
+        "kddcup99",
+        "kddcup-rev",
+        "table2",
+        "table3",
+    ):
+        assert word in shown
+
+
+def test_an_error_is_one_line_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path} is not a model folder")
+    assert error.count("\n") == 1
+
+
+def test_data_that_can_not_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RADOGAGA_DATA", str(tmp_path))
+    (tmp_path / "thyroid").mkdir()
+    (tmp_path / "thyroid" / "thyroid.mat").write_bytes(b"cut")
+    assert main([*FIT, "--out", str(tmp_path / "models")]) == 1
+    assert "thyroid.mat is cut short: it has 3 of 39704 bytes. Delete it" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.usefixtures("small_thyroid")
+def test_resume_needs_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*FIT, "--out", str(tmp_path), "--resume"]) == 1
+    assert "there is no checkpoint to resume at" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_thyroid")
+def test_a_checkpoint_is_not_silently_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = tmp_path / "thyroid" / ".fit-log-robust-table2-seed0.pt"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"")
+    assert main([*FIT, "--out", str(tmp_path)]) == 1
+    assert "go on with --resume or drop it with --restart" in capsys.readouterr().err
+    assert checkpoint.exists()
+    assert main([*FIT, "--out", str(tmp_path), "--restart"]) == 0
+    assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "tyroid"], "invalid choice: 'tyroid'"),
+        (["fit", "thyroid", "--epochs", "0"], "argument --epochs: is 0, expected an integer of at least 1"),
+        (["fit", "thyroid", "--epochs", "many"], "argument --epochs: invalid positive value: 'many'"),
+        (["fit", "thyroid", "--seed", "-1"], "argument --seed: is -1, expected an integer of at least 0"),
+        (["fit", "thyroid", "--learning-rate", "nan"], "is nan, expected a finite number above 0"),
+        (["fit", "thyroid", "--h", "sqrt"], "invalid choice: 'sqrt'"),
+        (["reproduce", "table1", "--seeds", "4-0"], "is 4-0, expected the smaller seed first"),
+        ([], "the following arguments are required: command"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+PROGRAM = """
+import sys
+
+from tests.training.conftest import small_table
+from training.__main__ import main
+from training.datasets import DATASETS
+DATASETS["thyroid"] = small_table
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_resume_gives_the_same_model(tmp_path: Path) -> None:
+    """The same fit twice, one of them interrupted, ends in the same weights and so in the same examples."""
+
+    def command(out: str, *more: str) -> list[str]:
+        fit = ["fit", "thyroid", "--epochs", "400", "--batch-size", "100", "--out", str(tmp_path / out), *more]
+        return [sys.executable, "-c", PROGRAM, *fit]
+
+    root = Path(__file__).parents[2]
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command("a"), cwd=root, stdout=stream, stderr=subprocess.STDOUT, env=dict(os.environ)
+        )
+    deadline = time.monotonic() + 60
+    while "epoch" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert "interrupted: stopped after step" in log.read_text()
+    assert "go on with the same command and --resume" in log.read_text()
+    assert [path.name for path in (tmp_path / "a" / "thyroid").iterdir()] == [".fit-log-robust-table2-seed0.pt"]
+    for arguments in (command("a", "--resume"), command("b")):
+        subprocess.run(arguments, cwd=root, check=True, capture_output=True, timeout=120)
+    examples = [(tmp_path / out / "thyroid" / "1" / "examples.json").read_bytes() for out in ("a", "b")]
+    assert examples[0] == examples[1]
+
+
+@pytest.mark.usefixtures("small_thyroid")
+def test_reproduce_writes_lines_and_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(ROBUST["thyroid"], "epochs", 3)
+    page = "<!-- {0}: written by `python -m training reproduce {0}` -->\n<!-- end of {0} -->\n"
+    (tmp_path / "results.md").write_text(page.format("table1") + page.format("selection"))
+    for name, seeds in (("table1", "0-1"), ("selection", "0")):
+        assert main(["reproduce", name, "--datasets", "thyroid", "--seeds", seeds, "--docs", str(tmp_path)]) == 0
+    assert len((tmp_path / "results" / "table1.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "results" / "selection.jsonl").read_text().splitlines()) == 4
+    written = (tmp_path / "results.md").read_text()
+    assert "| thyroid | log d | robust | 0 to 1 |" in written
+    assert "| thyroid | 0.001 | cosine | 0.5 | 1e-06 | feature | 1 | 0 |" in written
+    (tmp_path / "results.md").unlink()
+    assert main(["reproduce", "table1", "--datasets", "thyroid", "--seeds", "0", "--docs", str(tmp_path)]) == 1
+    assert "has no lines" in capsys.readouterr().err

@@ -1,0 +1,51 @@
+"""A fit is shown as a bar on a terminal, and as lines elsewhere."""
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from training.fitting import Progress
+from training.progress import throttled, watched
+
+
+def at(step: int, steps: int = 100) -> Progress:
+    return Progress(step, steps, step // 10, steps // 10, rate=-1.5, distortion=20.25, perturbation=3e-4)
+
+
+def test_lines_tell_epoch_terms_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    out = io.StringIO()
+    with watched("thyroid", Console(file=out)) as observer:
+        for step in (1, 51, 100):
+            now[0] = 1000.0 + step
+            observer(at(step))
+    first, middle, last = out.getvalue().splitlines()
+    assert first == "thyroid  epoch 0/10  rate -1.5  distortion 20.25  perturbation 0.0003  ETA ?"
+    assert middle.startswith("thyroid  epoch 5/10  rate")
+    assert middle.endswith("ETA 49 s")
+    assert last.endswith("ETA 0 s")
+
+
+def test_steps_between_two_updates_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    shown: list[int] = []
+    observe = throttled(lambda seen: shown.append(seen.step), 10.0)
+    for step in range(1, 101):
+        now[0] = float(step)
+        observe(at(step))
+    assert shown == [1, 11, 21, 31, 41, 51, 61, 71, 81, 91, 100]
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    out = io.StringIO()
+    with watched("thyroid", Console(file=out, force_terminal=True, width=160)) as observer:
+        for step in range(1, 101):
+            observer(at(step))
+    text = out.getvalue()
+    assert "100%" in text
+    assert "rate -1.5  distortion 20.25  perturbation 0.0003" in text
+    assert "ETA" in text
