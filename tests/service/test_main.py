@@ -1,77 +1,16 @@
 """The real process: it starts, answers over HTTP, is stopped, and says why it can't start."""
 
 import json
-import os
-import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from tests.service.conftest import MODELS
-
-ROOT = MODELS.parent
-SECONDS = 60.0
-
-
-def environment(**settings: object) -> dict[str, str]:
-    """This process's environment with other RADOGAGA_* variables."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RADOGAGA_")}
-    return kept | {f"RADOGAGA_{name.upper()}": str(value) for name, value in settings.items()}
-
-
-class Server:
-    """A service as a process on a free port, with its log as it grows."""
-
-    def __init__(self, log: Path, **settings: object) -> None:
-        self.log = log
-        with log.open("wb") as stream:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "service"],
-                cwd=ROOT,
-                env=environment(**{"models": MODELS, "port": 0, **settings}),
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-            )
-
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-    def url(self) -> str:
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            for line in self.lines():
-                if found := re.search(r"http://127.0.0.1:\d+", str(line["message"])):
-                    return found[0]
-            time.sleep(0.02)
-        raise AssertionError(self.log.read_text())
-
-    @contextmanager
-    def client(self) -> Iterator[httpx.Client]:
-        with httpx.Client(base_url=self.url(), timeout=SECONDS, trust_env=False) as client:
-            deadline = time.monotonic() + SECONDS
-            while client.get("/health/ready").status_code != 200:
-                assert time.monotonic() < deadline, self.log.read_text()
-                time.sleep(0.02)
-            yield client
-
-
-@contextmanager
-def serving(log: Path, **settings: object) -> Iterator[Server]:
-    server = Server(log, **settings)
-    try:
-        yield server
-    finally:
-        server.process.kill()
-        server.process.wait()
+from tests.server import MODELS, ROOT, SECONDS, SERVICE, environment, serving
 
 
 def test_it_scores_real_rows_of_each_model_and_stops_on_sigterm(tmp_path: Path) -> None:
@@ -134,7 +73,7 @@ def test_a_request_that_never_ends_does_not_hold_the_end_up_for_ever(tmp_path: P
 
 def start_that_fails(**settings: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "service"],
+        SERVICE,
         cwd=ROOT,
         env=environment(**{"port": 0, **settings}),
         capture_output=True,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.conftest import small_job, small_table
+from tests.conftest import small_job, small_table
 from training.fitting import SMALLEST_BATCH, FitError, FitInterrupted, Progress, Run, batches, build, fit
 from training.methods.radogaga import RaDOGAGA
 from training.settings import Settings, named

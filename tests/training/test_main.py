@@ -112,7 +112,7 @@ def test_wrong_arguments_are_named(arguments: list[str], message: str, capsys: p
 PROGRAM = """
 import sys
 
-from tests.training.conftest import small_table
+from tests.conftest import small_table
 from training.__main__ import main
 from training.datasets import DATASETS
 DATASETS["thyroid"] = small_table
@@ -124,7 +124,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_gives_the_same_model(tmp_path: Pa
     """The same fit twice, one of them interrupted, ends in the same weights and so in the same examples."""
 
     def command(out: str, *more: str) -> list[str]:
-        fit = ["fit", "thyroid", "--epochs", "400", "--batch-size", "100", "--out", str(tmp_path / out), *more]
+        fit = ["fit", "thyroid", "--epochs", "60", "--batch-size", "100", "--out", str(tmp_path / out), *more]
         return [sys.executable, "-c", PROGRAM, *fit]
 
     root = Path(__file__).parents[2]

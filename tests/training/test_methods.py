@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.conftest import small_job, small_model, small_table
+from tests.conftest import small_job, small_model, small_table
 from training.datasets.base import protocol_a
 from training.fitting import build, fit
 from training.jobs import METHODS, FittedModel

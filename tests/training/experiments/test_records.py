@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.training.conftest import small_job
+from tests.conftest import small_job
 from training.experiments import records
 from training.experiments.records import read_records, sweep
 from training.fitting import Observer

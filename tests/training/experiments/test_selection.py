@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.training.conftest import small_job, small_table
+from tests.conftest import small_job, small_table
 from training.datasets import DATASETS
 from training.datasets.base import protocol_a
 from training.experiments.records import Record

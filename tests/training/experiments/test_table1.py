@@ -1,6 +1,6 @@
 import pytest
 
-from tests.training.conftest import small_job
+from tests.conftest import small_job
 from training.experiments.records import Record
 from training.experiments.table1 import jobs, measure, render
 from training.settings import named

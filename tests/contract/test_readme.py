@@ -1,0 +1,86 @@
+"""What the README shows is so: its commands run, and its request gets its answer."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.server import MODELS, ROOT, serving
+from training.__main__ import parser
+
+README = (ROOT / "README.md").read_text()
+TWO_COMMANDS, REQUEST, TRAINING = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+ANSWER, PROBLEM = (json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
+
+MAKE = ["make", "--no-print-directory", f"VENV={sys.prefix}", f"--old-file={sys.prefix}/.serving"]
+"""make, in the environment that runs the tests and without installing anything into it."""
+
+
+def commands(block: str) -> list[list[str]]:
+    return [shlex.split(line, comments=True) for line in block.splitlines()]
+
+
+def send(curl: str, port: str) -> httpx.Response:
+    """Sends what a curl command would."""
+    words = shlex.split(curl)
+    assert words[:2] == ["curl", "-s"]
+    url, *options = words[2:]
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    name, _, value = given.pop("-H").partition(": ")
+    body = given.pop("-d")
+    assert not given
+    return httpx.post(url.replace(":8000", f":{port}"), content=body, headers={name: value}, trust_env=False)
+
+
+def test_make_serve_answers_the_documented_request(tmp_path: Path) -> None:
+    assert commands(TWO_COMMANDS)[0] == ["make", "serve"]
+    with serving(tmp_path / "log", [*MAKE, "serve"]) as server, server.client() as client:
+        answer = send(REQUEST, str(client.base_url.port)).json()
+    assert answer.pop("scores") == pytest.approx(ANSWER["scores"], rel=1e-4, abs=1e-4)
+    assert answer == {name: value for name, value in ANSWER.items() if name != "scores"}
+
+
+def test_make_test_runs_the_tests() -> None:
+    assert commands(TWO_COMMANDS)[1:] == [["make", "test"]]
+    complete = f"--old-file={sys.prefix}/.complete"
+    done = subprocess.run([*MAKE, complete, "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{sys.prefix}/bin/python -m pytest\n"
+
+
+def test_the_problem_is_a_real_one(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as server, server.client() as client:
+        body = {"dataset": "thyroid", "vectors": [[0.0, 0.0, None, 0.0, 0.0, 0.0]]}
+        answer = client.post("/score", json=body, headers={"x-request-id": PROBLEM["request_id"]}).json()
+    assert answer == PROBLEM
+
+
+def test_the_training_commands_are_understood() -> None:
+    lines = commands(TRAINING)
+    assert [words[3] for words in lines] == ["list", "fit", "evaluate"]
+    for words in lines:
+        assert words[:3] == [".venv/bin/python", "-m", "training"]
+        assert parser().parse_args(words[3:])
+    subprocess.run([sys.executable, *lines[0][1:]], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_a_fit_becomes_a_served_version(tmp_path: Path) -> None:
+    """Fits Thyroid as the README says, beside the shipped version, evaluates it and serves it."""
+    models = tmp_path / "models"
+    shutil.copytree(MODELS / "thyroid", models / "thyroid")
+    _, fit, evaluate = commands(TRAINING)
+    subprocess.run([sys.executable, *fit[1:], "--out", str(models)], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, *evaluate[1:-1], str(models / "thyroid" / "2")], cwd=ROOT, check=True)
+    with serving(tmp_path / "log", models=models) as server, server.client() as client:
+        rows = json.loads((models / "thyroid" / "2" / "examples.json").read_text())
+        answer: dict[str, Any] = client.post("/score", json={"dataset": "thyroid", "vectors": rows["x"]}).json()
+    assert answer["version"] == 2
+    assert answer["scores"] == pytest.approx(rows["score"], rel=1e-5, abs=1e-5)

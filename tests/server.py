@@ -1,0 +1,81 @@
+"""The service as a process, for the tests that need a real one."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+MODELS = ROOT / "models"
+SECONDS = 60.0
+"""How long a process may take to do what it is asked for."""
+
+SERVICE = (sys.executable, "-m", "service")
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """Returns this process's environment with other variables RADOGAGA_*."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RADOGAGA_")}
+    return kept | {f"RADOGAGA_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+class Server:
+    """A service on a free port, with its log as it grows."""
+
+    def __init__(self, log: Path, command: Sequence[str] = SERVICE, **settings: object) -> None:
+        self.log = log
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment(**{"models": MODELS, "port": 0, **settings}),
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Returns the log's lines so far, without those that are no JSON."""
+        complete = (line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n"))
+        return [json.loads(line) for line in complete if line.startswith("{")]
+
+    def url(self) -> str:
+        """Returns the address it listens on, once it does."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            for line in self.lines():
+                if found := re.search(r"http://127.0.0.1:\d+", str(line["message"])):
+                    return found[0]
+            time.sleep(0.02)
+        raise AssertionError(self.log.read_text())
+
+    @contextmanager
+    def client(self) -> Iterator[httpx.Client]:
+        """Yields a client once every model is loaded."""
+        with httpx.Client(base_url=self.url(), timeout=SECONDS, trust_env=False) as client:
+            deadline = time.monotonic() + SECONDS
+            while client.get("/health/ready").status_code != 200:
+                assert time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.02)
+            yield client
+
+
+@contextmanager
+def serving(log: Path, command: Sequence[str] = SERVICE, **settings: object) -> Iterator[Server]:
+    """Starts a service, and ends it and all its children."""
+    server = Server(log, command, **settings)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            os.killpg(server.process.pid, signal.SIGKILL)
+        server.process.wait()
