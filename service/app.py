@@ -54,7 +54,7 @@ def create_app(settings: Settings, on_start_error: Callable[[StartError], None] 
             return
         service.metrics.describe(repository)
         service.repository = repository
-        logger.info("ready", extra={"fields": {"datasets": repository.datasets()}})
+        logger.info("ready", extra={"fields": {"datasets": repository.datasets(), "providers": repository.providers()}})
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -69,6 +69,10 @@ class ModelRepository:
         """Returns the names of the datasets, in alphabetical order."""
         return sorted(self._detectors)
 
+    def providers(self) -> list[str]:
+        """Returns the execution providers that the sessions really got."""
+        return sorted({detector.provider for detector in self})
+
     def __iter__(self) -> Iterator[Detector]:
         """Iterates over all versions of all datasets."""
         for versions in self._detectors.values():

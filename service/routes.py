@@ -146,8 +146,8 @@ async def live() -> schemas.Alive:
 @router.get("/health/ready", responses={503: ERRORS[503]})
 async def ready(request: Request) -> schemas.Ready:
     """Says that every model is loaded and has replayed its examples."""
-    detectors = list(service_of(request).models())
-    return schemas.Ready(models=len(detectors), providers=sorted({detector.provider for detector in detectors}))
+    models = service_of(request).models()
+    return schemas.Ready(models=len(list(models)), providers=models.providers())
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

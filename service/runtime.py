@@ -25,6 +25,9 @@ WANTED: dict[Provider, list[str]] = {
 }
 """What a session is given to choose from; the first is the one that is meant."""
 
+SILENT = 4
+"""Of onnxruntime's log levels the one that only fatal errors pass."""
+
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -94,6 +97,8 @@ class Runtime:
             )
         if CUDA in available and self.provider != "cpu":
             onnxruntime.preload_dlls()
+            if self.provider == "auto":  # without a GPU it would complain once per session, though all is well
+                onnxruntime.set_default_logger_severity(SILENT)
 
     def wanted(self) -> list[str]:
         """Returns the providers to give to a session, best first."""

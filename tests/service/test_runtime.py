@@ -29,13 +29,18 @@ class StandInSession:
 @pytest.fixture
 def gpu_build(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Plays onnxruntime's GPU build; `present` says what a session really gets."""
-    calls = SimpleNamespace(preloaded=0)
+    calls = SimpleNamespace(preloaded=0, severity=None)
 
     def preload_dlls() -> None:
         calls.preloaded += 1
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+
+    def set_severity(level: int) -> None:
+        calls.severity = level
+
     monkeypatch.setattr(onnxruntime, "preload_dlls", preload_dlls)
+    monkeypatch.setattr(onnxruntime, "set_default_logger_severity", set_severity)
     monkeypatch.setattr(onnxruntime, "InferenceSession", StandInSession)
     return calls
 
@@ -80,6 +85,7 @@ def test_what_the_gpu_build_gives(
     made.prepare()
     assert made.session(b"").get_providers()[0] == got
     assert gpu_build.preloaded == (provider != "cpu")
+    assert gpu_build.severity == (4 if provider == "auto" else None)
 
 
 @pytest.mark.usefixtures("gpu_build")
