@@ -43,6 +43,8 @@ def main() -> int:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # they would let any client on this machine choose the address that is logged
+            ws="none",
             timeout_graceful_shutdown=settings.shutdown_seconds,
         )
     )
@@ -63,7 +65,7 @@ def warn_of_unknown_variables() -> None:
     """Logs variables RADOGAGA_* that no setting reads, for they may be misspelt."""
     known = {f"RADOGAGA_{name}".upper() for name in Settings.model_fields} | {"RADOGAGA_DATA"}
     for name in sorted(os.environ):
-        if name.startswith("RADOGAGA_") and name not in known:
+        if name.upper().startswith("RADOGAGA_") and name.upper() not in known:
             logger.warning("%s is no setting and is ignored; the settings are %s", name, ", ".join(sorted(known)))
 
 

@@ -16,6 +16,7 @@ from service.errors import ServiceError, StartError
 from service.metrics import ServiceMetrics
 from service.observation import ObservationMiddleware, observation, problem_of
 from service.problems import problem
+from service.quotes import shorten
 from service.repository import ModelRepository
 from service.routes import Service, router
 from service.runtime import Runtime
@@ -35,8 +36,8 @@ def ignore(error: StartError) -> None:
 def create_app(settings: Settings, on_start_error: Callable[[StartError], None] = ignore) -> FastAPI:
     """Builds the application.
 
-    It answers /health/live at once; the models are loaded beside, and until all of them have replayed their
-    examples everything else is answered with 503.
+    It answers /health/live, /metrics and /docs at once; the models are loaded beside, and until all of them have
+    replayed their examples what needs them is answered with 503.
 
     Arguments:
         settings: What the operator set.
@@ -52,6 +53,10 @@ def create_app(settings: Settings, on_start_error: Callable[[StartError], None] 
             logger.error("the start failed: %s", error)
             on_start_error(error)
             return
+        except Exception as error:
+            logger.exception("the start failed")
+            on_start_error(StartError(f"unforeseen: {error!r}; the log has the rest"))
+            return
         service.metrics.describe(repository)
         service.repository = repository
         logger.info("ready", extra={"fields": {"datasets": repository.datasets(), "providers": repository.providers()}})
@@ -62,7 +67,9 @@ def create_app(settings: Settings, on_start_error: Callable[[StartError], None] 
         yield
         await loading
 
-    app = FastAPIOffline(title="RaDOGAGA", description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = FastAPIOffline(
+        title="RaDOGAGA", description=DESCRIPTION, lifespan=lifespan, redoc_url=None, redirect_slashes=False
+    )
     app.state.service = service
     app.include_router(router)
     app.add_middleware(ObservationMiddleware, metrics=service.metrics)
@@ -83,10 +90,9 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     seen = observation(request)
-    status = HTTPStatus(error.status_code)
-    seen.kind = status.name.lower()
-    detail = {
-        HTTPStatus.NOT_FOUND: f"There is nothing at {request.url.path}; /docs lists what there is.",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.url.path} does not take {request.method}.",
-    }.get(status, str(error.detail))
+    status, path = HTTPStatus(error.status_code), shorten(request.url.path)
+    seen.kind, detail = {
+        HTTPStatus.NOT_FOUND: ("not_found", f"There is nothing at {path}; /docs lists what there is."),
+        HTTPStatus.METHOD_NOT_ALLOWED: ("method_not_allowed", f"{path} does not take {request.method}."),
+    }.get(status, ("http_error", str(error.detail)))
     return problem(status, detail, seen.kind, seen.request_id, dict(error.headers or {}))

@@ -1,6 +1,8 @@
 """A loaded model: arrays in, arrays out. It has never heard of HTTP."""
 
 import hashlib
+import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.errors import StartError
-from service.manifest import Graph, HashedFile, Manifest, NumericFeature, read_manifest
+from service.manifest import Graph, HashedFile, Manifest, Mixture, NumericFeature, read_manifest
 from service.runtime import Runtime, Session
 
 Matrix = NDArray[np.float32]
@@ -66,7 +68,7 @@ class Detector:
             name: _load_graph(folder, name, getattr(manifest.graphs, name), runtime)
             for name in ("scorer", "encoder", "decoder")
         }
-        _read(folder, manifest.density)
+        check_mixture(_read(folder, manifest.density), manifest.density, folder / manifest.density.file)
         detector = cls(manifest, sessions)
         detector.replay(_read(folder, manifest.examples), folder / manifest.examples.file)
         return detector
@@ -101,13 +103,13 @@ class Detector:
         """
         try:
             rows = ExampleRows.model_validate_json(examples)
-            if len(rows.x) != self.manifest.examples.rows:
-                raise StartError(f"{path}: x has {len(rows.x)} rows, the manifest has {self.manifest.examples.rows}")
-            x = np.asarray(rows.x, dtype=np.float32)
+            count, manifest = self.manifest.examples.rows, self.manifest
+            x = _example_matrix("x", rows.x, (count, manifest.width))
+            z = _example_matrix("z", rows.z, (count, manifest.latent_width))
             results: dict[str, tuple[NDArray[Any], Any]] = {
                 "score": (self.score(x).scores, rows.score),
                 "z": (self.encode(x), rows.z),
-                "x_hat": (self.decode(np.asarray(rows.z, dtype=np.float32)), rows.x_hat),
+                "x_hat": (self.decode(z), rows.x_hat),
             }
             for name, (got, listed) in results.items():
                 _compare(name, got, np.asarray(listed, dtype=np.float64), path)
@@ -133,6 +135,33 @@ def training_range(manifest: Manifest) -> tuple[Matrix, Matrix]:
     return np.asarray(lowest, dtype=np.float32), np.asarray(highest, dtype=np.float32)
 
 
+def check_mixture(content: bytes, mixture: Mixture, path: Path) -> None:
+    """Checks that the density's arrays are what the manifest says.
+
+    Raises:
+        StartError: They can't be read, or have other names or shapes; the text names the array.
+    """
+    k, d = mixture.components, mixture.dimensions
+    expected: dict[str, tuple[int, ...]] = {"weights": (k,), "means": (k, d), "covariances": (k, d, d)}
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            found = {name: arrays[name].shape for name in arrays.files}
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise StartError(f"{path}: is no file of numpy arrays ({error})") from error
+    if found != expected:
+        raise StartError(f"{path}: has {found}, expected {expected} by the manifest")
+
+
+def _example_matrix(name: str, rows: list[list[float]], shape: tuple[int, int]) -> Matrix:
+    try:
+        matrix = np.asarray(rows, dtype=np.float32)
+    except ValueError:
+        raise ValueError(f"{name} has rows of different lengths, expected {shape[1]} values in each") from None
+    if matrix.shape != shape:
+        raise ValueError(f"{name} has shape {matrix.shape}, the manifest has {shape}")
+    return matrix
+
+
 def _read(folder: Path, file: HashedFile) -> bytes:
     path = folder / file.file
     try:
@@ -146,11 +175,11 @@ def _read(folder: Path, file: HashedFile) -> bytes:
 
 
 def _load_graph(folder: Path, name: str, graph: Graph, runtime: Runtime) -> Session:
-    path = folder / graph.file
+    path, content = folder / graph.file, _read(folder, graph)
     try:
-        session = runtime.session(_read(folder, graph))
+        session = runtime.session(content)
     except StartError as error:
-        raise error if str(error).startswith(str(path)) else StartError(f"{path}: {error}") from error
+        raise StartError(f"{path}: {error}") from error
     for side, nodes, tensor in (
         ("input", session.get_inputs(), graph.input),
         ("output", session.get_outputs(), graph.output),

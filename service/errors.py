@@ -4,7 +4,7 @@ A request takes the path::
 
     request -> *read* -> body -> *parse* -> rows -> *look up* -> detector -> *run* -> scores -> answer
                  |                  |                  |                        |
-         415 413 503          400 413 422             404                     422
+     408 413 415 503          400 413 422             404                     422
 
 Each step raises one of the errors below; one handler turns them into ``application/problem+json`` (RFC 9457).
 Anything else is a logged 500 that gives nothing away. A `StartError` keeps the service from becoming ready.
@@ -12,6 +12,8 @@ Anything else is a logged 500 that gives nothing away. A `StartError` keeps the 
 
 from collections.abc import Iterable
 from http import HTTPStatus
+
+from service.quotes import describe, shorten
 
 
 class ServiceError(Exception):
@@ -28,6 +30,13 @@ class ServiceError(Exception):
     headers: dict[str, str] = {}  # noqa: RUF012 - never written
 
 
+class InternalError(ServiceError):
+    """Something unforeseen; the log has it."""
+
+    def __init__(self) -> None:
+        super().__init__("internal error")
+
+
 class UnsupportedMediaType(ServiceError):
     """The body is declared as something that isn't read here."""
 
@@ -35,8 +44,28 @@ class UnsupportedMediaType(ServiceError):
     kind = "unsupported_media_type"
 
     def __init__(self, content_type: str | None) -> None:
-        found = f"is '{content_type}'" if content_type else "is missing"
-        super().__init__(f"Content-Type {found}, expected application/json.")
+        found = f"is '{shorten(content_type)}'" if content_type else "is missing"
+        super().__init__(f"Content-Type {found}, expected application/json in UTF-8.")
+
+
+class UnsupportedEncoding(ServiceError):
+    """The body is compressed."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    kind = "unsupported_encoding"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"Content-Encoding is '{shorten(encoding)}', expected none.")
+
+
+class BodyTooSlow(ServiceError):
+    """The body did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    kind = "body_too_slow"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The body did not arrive within {seconds:g} seconds.")
 
 
 class BodyTooLarge(ServiceError):
@@ -88,8 +117,8 @@ class InvalidValue(InvalidField):
     kind = "invalid_value"
 
 
-class ScoreNotFinite(ServiceError):
-    """A row of finite values lies so far out that float32 overflows on the way to its score."""
+class ResultNotFinite(ServiceError):
+    """A row of finite values lies so far out that its score, latent or reconstruction is beyond float32."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     kind = "result_not_finite"
@@ -105,7 +134,7 @@ class DatasetNotFound(ServiceError):
     kind = "dataset_not_found"
 
     def __init__(self, dataset: str, known: Iterable[str]) -> None:
-        super().__init__(f"No model for dataset '{dataset}'. Known datasets: {', '.join(sorted(known))}.")
+        super().__init__(f"No model for dataset {describe(dataset)}. Known datasets: {', '.join(sorted(known))}.")
 
 
 class VersionNotFound(ServiceError):
@@ -116,7 +145,7 @@ class VersionNotFound(ServiceError):
 
     def __init__(self, dataset: str, version: int, known: Iterable[int]) -> None:
         versions = ", ".join(map(str, sorted(known)))
-        super().__init__(f"No version {version} of dataset '{dataset}'. Known versions: {versions}.")
+        super().__init__(f"No version {describe(version)} of dataset {describe(dataset)}. Known versions: {versions}.")
 
 
 class NotReady(ServiceError):

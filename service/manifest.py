@@ -7,12 +7,23 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from service.errors import StartError
 
 MANIFEST = "manifest.json"
+
+LARGEST_FLOAT32 = 3.4028234663852886e38
 
 LONGEST_QUOTE = 200
 """Characters of a wrong value that an error repeats."""
@@ -21,7 +32,14 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[a-z]+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1)]
+Label = Annotated[str, Field(min_length=1)]
+Float32 = Annotated[float, Field(ge=-LARGEST_FLOAT32, le=LARGEST_FLOAT32)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+def _finite(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    json.dumps(values, allow_nan=False)
+    return values
 
 
 class Strict(BaseModel):
@@ -34,17 +52,28 @@ class NumericFeature(Strict):
     """A number, and the range it had in the rows the model was fitted on."""
 
     kind: Literal["numeric"]
-    name: str
-    minimum: float
-    maximum: float
+    name: Label
+    minimum: Float32
+    maximum: Float32
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
+        return self
 
 
 class CategoricalFeature(Strict):
     """A category, one-hot over the listed ones in their order."""
 
     kind: Literal["categorical"]
-    name: str
+    name: Label
     categories: Annotated[list[str], Field(min_length=1)]
+
+    @field_validator("categories")
+    @classmethod
+    def _different(cls, categories: list[str]) -> list[str]:
+        return _without_repetition(categories)
 
 
 Feature = Annotated[NumericFeature | CategoricalFeature, Field(discriminator="kind")]
@@ -102,6 +131,12 @@ class Calibration(Strict):
     rows: Count
     flagged: Count
 
+    @model_validator(mode="after")
+    def _some_are_not_flagged(self) -> Self:
+        if self.flagged > self.rows:
+            raise ValueError(f"flagged {self.flagged} is above rows {self.rows}")
+        return self
+
 
 class Metrics(Strict):
     """What the model was worth on rows it was not fitted on."""
@@ -125,7 +160,7 @@ class Provenance(Strict):
     """Where the model comes from."""
 
     recipe: str
-    settings: dict[str, JsonValue]
+    settings: Annotated[dict[str, JsonValue], AfterValidator(_finite)]
     seed: int
     data_sha256: Sha256
     protocol: str
@@ -147,6 +182,12 @@ class Manifest(Strict):
     threshold: float
     calibration: Calibration
     provenance: Provenance
+
+    @field_validator("features")
+    @classmethod
+    def _names_differ(cls, features: list[Feature]) -> list[Feature]:
+        _without_repetition([feature.name for feature in features])
+        return features
 
     @property
     def width(self) -> int:
@@ -176,6 +217,18 @@ class Manifest(Strict):
         return self
 
 
+def _without_repetition(names: list[str]) -> list[str]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"'{name}' is there {names.count(name)} times")
+    return names
+
+
+def _refuse_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    _without_repetition([name for name, _ in pairs])
+    return dict(pairs)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Reads and checks the manifest of a model folder ``<dataset>/<version>``.
 
@@ -185,11 +238,15 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        manifest = Manifest.model_validate_json(content)
+        json.loads(content, object_pairs_hook=_refuse_duplicates)
     except OSError as error:
         raise StartError(f"{path}: can't be read ({error.strerror})") from error
     except ValidationError as error:
         raise StartError(f"{path}: {'; '.join(_sentence(problem) for problem in error.errors())}") from error
+    except ValueError as error:
+        raise StartError(f"{path}: {error}") from error
     for field, value, expected in (
         ("dataset", manifest.dataset, folder.parent.name),
         ("version", str(manifest.version), folder.name),

@@ -19,7 +19,7 @@ class ServiceMetrics:
             collector(registry=self.registry)
         self.request_seconds = Histogram(
             "radogaga_request_duration_seconds",
-            "Time from a request's first byte to its answer's last.",
+            "Time from the end of a request's header to the end of its answer.",
             ["endpoint", "dataset", "status"],
             buckets=SECONDS,
             registry=self.registry,

@@ -15,11 +15,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ServiceError, ShuttingDown
+from service.errors import InternalError, ServiceError, ShuttingDown
 from service.metrics import ServiceMetrics
 from service.problems import problem
 
-logger = logging.getLogger("service.access")
+logger = logging.getLogger(__name__)
+access_log = logging.getLogger("service.access")
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 CLIENT_CLOSED_REQUEST = 499
@@ -96,7 +97,7 @@ class ObservationMiddleware:
                 await self._answer(ShuttingDown(), seen, scope, receive, send_with_id)
             except Exception:
                 logger.exception("unforeseen error", extra={"fields": {"request_id": seen.request_id}})
-                await self._answer(ServiceError("internal error"), seen, scope, receive, send_with_id)
+                await self._answer(InternalError(), seen, scope, receive, send_with_id)
             finally:
                 self._record(scope, seen)
 
@@ -112,7 +113,7 @@ class ObservationMiddleware:
             self.metrics.rows.labels(endpoint, seen.dataset).inc(seen.rows)
         if seen.kind:
             self.metrics.errors.labels(seen.kind).inc()
-        if not logger.isEnabledFor(logging.INFO):
+        if not access_log.isEnabledFor(logging.INFO):
             return
         client = scope.get("client")
         fields = {
@@ -126,6 +127,6 @@ class ObservationMiddleware:
             "rows": seen.rows or None,
             "error": seen.kind,
         }
-        logger.info(
+        access_log.info(
             "request", extra={"fields": {name: value for name, value in fields.items() if value not in ("", None)}}
         )

@@ -16,21 +16,13 @@ import orjson
 
 from service.detector import Matrix
 from service.errors import InvalidField, InvalidValue, MalformedBody, TooManyRows, WrongWidth
+from service.quotes import Unrepresentable, describe
 
-LARGEST = float(np.finfo(np.float32).max)
+TOO_LARGE = 2.0**128 - 2.0**103
+"""The smallest value that a cast to float32 rounds to infinity."""
 
 LONGEST_NUMBER = 400
 """Digits of an integer that are still converted; longer ones can't fit a float32 anyway."""
-
-LONGEST_QUOTE = 60
-"""Characters of a client's value that an error repeats."""
-
-
-@dataclass(frozen=True)
-class Unrepresentable:
-    """A number of the body that Python's floats have no value for, as it was written."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,7 @@ class RowsRequest:
         version: The version asked for, or None for the newest.
         field: The name of the field that holds the rows.
         rows: What the body has there, a list.
-        suspicious: Whether the rows must be read strictly.
+        strict: Whether the body was read strictly already.
         body: The body itself.
     """
 
@@ -50,7 +42,7 @@ class RowsRequest:
     version: int | None
     field: str
     rows: list[Any]
-    suspicious: bool
+    strict: bool
     body: bytes
 
     def matrix(self, width: int) -> Matrix:
@@ -61,13 +53,14 @@ class RowsRequest:
             InvalidField: A row is not a list.
             InvalidValue: A value is not a number, or is not finite as a float32.
         """
-        if not self.suspicious:
-            try:
-                values = np.array(self.rows, dtype=np.float64)
-            except (TypeError, ValueError, OverflowError):
-                values = np.empty(0)
-            if values.ndim == 2 and values.shape[1] == width and (np.abs(values) <= LARGEST).all():
-                return values.astype(np.float32)
+        if self.strict:
+            return strict_matrix(self.rows, self.field, width)
+        try:
+            values = np.array(self.rows, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            values = np.empty(0)
+        if values.ndim == 2 and values.shape[1] == width and (np.abs(values) < TOO_LARGE).all():
+            return values.astype(np.float32)
         return strict_matrix(strict_document(self.body)[self.field], self.field, width)
 
 
@@ -84,15 +77,7 @@ def parse(body: bytes, field: str, max_rows: int) -> RowsRequest:
         InvalidField: A field is missing, unknown, of the wrong type or empty.
         TooManyRows: There are more rows than `max_rows`.
     """
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document, suspicious = strict_document(body), True
-    else:
-        quotes = 2 * len(document) + 2 if isinstance(document, dict) else 0
-        suspicious = body.count(b'"') != quotes or b"true" in body or b"false" in body
-        if suspicious:
-            document = strict_document(body)
+    document, strict = _load(body)
     if not isinstance(document, dict):
         raise InvalidField("The body", f"is {describe(document)}", "an object")
     for name in document:
@@ -112,7 +97,25 @@ def parse(body: bytes, field: str, max_rows: int) -> RowsRequest:
         raise InvalidField(field, "is empty", "at least one row")
     if len(rows) > max_rows:
         raise TooManyRows(field, len(rows), max_rows)
-    return RowsRequest(dataset, version, field, rows, suspicious, body)
+    return RowsRequest(dataset, version, field, rows, strict, body)
+
+
+def _load(body: bytes) -> tuple[Any, bool]:
+    """Returns what the body holds, and whether it was read strictly because something about it is unusual."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return strict_document(body), True
+    if isinstance(document, dict):
+        quotes = 2 * len(document) + 2  # of the keys and of the dataset's name
+        if (
+            body.count(b'"') == quotes
+            and b"true" not in body
+            and b"false" not in body
+            and not isinstance(document.get("version"), float)  # so orjson reads an integer of more than 64 bits
+        ):
+            return document, False
+    return strict_document(body), True
 
 
 def strict_document(body: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
@@ -125,6 +128,8 @@ def strict_document(body: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
         text = body.decode()
     except UnicodeDecodeError as error:
         raise MalformedBody(f"The body is not UTF-8: byte {body[error.start]:#04x} at offset {error.start}.") from None
+    if text.startswith("\ufeff"):
+        raise MalformedBody("The body begins with a byte order mark.")
     try:
         return json.loads(
             text,
@@ -157,22 +162,9 @@ def strict_matrix(rows: list[Any], field: str, width: int) -> Matrix:
         for j, value in enumerate(row):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 _refuse_value(field, i, j, value)
-            if not abs(value) <= LARGEST:
+            if not abs(value) < TOO_LARGE:
                 _refuse_value(field, i, j, value)
     return np.array(rows, dtype=np.float64).astype(np.float32)
-
-
-def describe(value: object) -> str:
-    """Names a JSON value in an error, shortened if it is long."""
-    if isinstance(value, Unrepresentable):
-        text = value.text
-    elif isinstance(value, list):
-        return "a list"
-    elif isinstance(value, dict):
-        return "an object"
-    else:
-        text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
 
 
 def _refuse_value(field: str, row: int, column: int, value: object) -> NoReturn:

@@ -5,6 +5,12 @@ from http import HTTPStatus
 import orjson
 from starlette.responses import Response
 
+TITLES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+}
+"""RFC 9110's phrases where Python's depend on its version."""
+
 
 def problem(
     status: HTTPStatus, detail: str, kind: str, request_id: str, headers: dict[str, str] | None = None
@@ -20,7 +26,7 @@ def problem(
     """
     body = {
         "type": "about:blank",
-        "title": status.phrase,
+        "title": TITLES.get(status, status.phrase),
         "status": status,
         "detail": detail.encode(errors="backslashreplace").decode(),  # a client's lone surrogates are not UTF-8
         "kind": kind,

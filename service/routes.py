@@ -1,5 +1,7 @@
 """The routes: each reads a request, asks the repository, calls the detector and writes the answer. HTTP stops here."""
 
+import asyncio
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +16,30 @@ from prometheus_client.exposition import choose_encoder
 
 from service import schemas
 from service.detector import Detector, Matrix
-from service.errors import BodyTooLarge, NotReady, Overloaded, ScoreNotFinite, UnsupportedMediaType
+from service.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    NotReady,
+    Overloaded,
+    ResultNotFinite,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
 from service.metrics import ServiceMetrics
 from service.observation import Observation, observation
-from service.parsing import parse
+from service.parsing import RowsRequest, parse
+from service.quotes import shorten
 from service.repository import ModelRepository
 from service.settings import Settings
 
-INLINE_BYTES = 262_144
-"""Longer bodies are answered in a thread, so that others need not wait for them."""
+INLINE_BYTES = 16_384
+"""Longer bodies are answered in a thread: their work takes longer than the way there and back."""
+
+CHARSET = re.compile(r'charset\s*=\s*"?([^";\s]+)', re.IGNORECASE)
+
+UTF_8 = ("utf-8", "utf8", "us-ascii")
+
+OPENMETRICS = "application/openmetrics-text"
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {
@@ -31,17 +48,19 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     }
     for status, text in {
         400: "The body is not JSON.",
+        408: "The body did not arrive in time.",
         404: "No such dataset or version; the known ones are named.",
         413: "Too many bytes or rows.",
-        415: "The body is not declared as application/json.",
+        415: "The body is not declared as application/json, or as compressed.",
         422: "A field or value is wrong; it is named.",
-        503: "The models are still being loaded, or as many requests as are taken at once are under way.",
+        500: "Something unforeseen; the log has it.",
+        503: "The models are being loaded, too many requests are under way, or the service is shutting down.",
     }.items()
 }
 
 EXAMPLE = [0.774193, 0.001132, 0.137571, 0.275701, 0.295775, 0.236066]
 
-router = APIRouter()
+router = APIRouter(responses={500: ERRORS[500]})
 
 
 @dataclass
@@ -131,10 +150,10 @@ def datasets(request: Request) -> schemas.DatasetList:
     return schemas.DatasetList(datasets=[describe_dataset(models, name) for name in models.datasets()])
 
 
-@router.get("/datasets/{name}", responses={404: ERRORS[404], 503: ERRORS[503]})
-def dataset(request: Request, name: str) -> schemas.DatasetDescription:
+@router.get("/datasets/{name}", responses={404: ERRORS[404], 503: ERRORS[503]}, openapi_extra=schemas.in_path("name"))
+def dataset(request: Request) -> schemas.DatasetDescription:
     """Describes one dataset's served versions: features, threshold, method and metrics."""
-    return describe_dataset(service_of(request).models(), name)
+    return describe_dataset(service_of(request).models(), request.path_params["name"])
 
 
 @router.get("/health/live")
@@ -150,10 +169,10 @@ async def ready(request: Request) -> schemas.Ready:
     return schemas.Ready(models=len(list(models)), providers=models.providers())
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}, OPENMETRICS: {}}}})
 def metrics(request: Request) -> Response:
-    """Answers Prometheus."""
-    encoder, content_type = choose_encoder(request.headers.get("accept", ""))
+    """Answers Prometheus, in the format it asks for."""
+    encoder, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in request.headers.get("accept", "") else "")
     return Response(encoder(service_of(request).metrics.registry), media_type=content_type)
 
 
@@ -166,8 +185,9 @@ def service_of(request: Request) -> Service:
 async def answer(request: Request, respond: Respond) -> Response:
     """Reads a request's body and answers what `respond` makes of it, in a thread if it is long."""
     service, seen = service_of(request), observation(request)
+    service.models()
+    body = await read_body(request, service.settings)
     with service.admit():
-        body = await read_body(request, service.settings.max_body_bytes)
         if len(body) > INLINE_BYTES:
             content = await run_in_threadpool(respond_json, respond, service, body, seen)
         else:
@@ -180,32 +200,46 @@ def respond_json(respond: Respond, service: Service, body: bytes, seen: Observat
     return orjson.dumps(respond(service, body, seen), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Reads a JSON body of at most `limit` bytes.
+async def read_body(request: Request, settings: Settings) -> bytes:
+    """Reads a JSON body.
 
     Raises:
         UnsupportedMediaType: It is declared as something else.
-        BodyTooLarge: It is longer, by its header or by its bytes.
+        UnsupportedEncoding: It is declared as compressed.
+        BodyTooLarge: It is longer than the settings allow, by its header or by its bytes.
+        BodyTooSlow: It takes longer to arrive.
     """
-    content_type = request.headers.get("content-type")
-    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+    content_type = request.headers.get("content-type", "")
+    media_type, _, parameters = content_type.partition(";")
+    charset = CHARSET.search(parameters)
+    if media_type.strip().lower() != "application/json" or (charset and charset[1].lower() not in UTF_8):
         raise UnsupportedMediaType(content_type)
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise BodyTooLarge(declared, limit)
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedEncoding(encoding)
+    limit = settings.max_body_bytes
+    declared = request.headers.get("content-length", "").lstrip("0")
+    if len(declared) > len(str(limit)) or (declared.isdecimal() and int(declared) > limit):
+        raise BodyTooLarge(shorten(declared), limit)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise BodyTooLarge(f"more than {limit}", limit)
+    try:
+        async with asyncio.timeout(settings.body_seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise BodyTooLarge(f"more than {limit}", limit)
+    except TimeoutError:
+        raise BodyTooSlow(settings.body_seconds) from None
     return bytes(body)
 
 
 def score_rows(service: Service, body: bytes, seen: Observation) -> dict[str, Any]:
     """Answers /score."""
-    detector, x = read_rows(service, body, "vectors", seen)
+    request, detector = look_up(service, body, "vectors", seen)
+    x = request.matrix(detector.manifest.width)
     result = detector.score(x)
-    refuse_infinite(result.scores, "vectors")
+    refuse_infinite(result.scores, request.field)
+    count_rows(service, seen, detector, x)
     service.metrics.anomalies.labels(seen.dataset).inc(int(np.count_nonzero(result.anomalies)))
     threshold = detector.manifest.threshold
     return {**name_of(detector), "threshold": threshold, "scores": result.scores, "anomalies": result.anomalies}
@@ -213,40 +247,46 @@ def score_rows(service: Service, body: bytes, seen: Observation) -> dict[str, An
 
 def encode_rows(service: Service, body: bytes, seen: Observation) -> dict[str, Any]:
     """Answers /encode."""
-    detector, x = read_rows(service, body, "vectors", seen)
-    return {**name_of(detector), "latents": refuse_infinite(detector.encode(x), "vectors")}
+    request, detector = look_up(service, body, "vectors", seen)
+    x = request.matrix(detector.manifest.width)
+    latents = refuse_infinite(detector.encode(x), request.field)
+    count_rows(service, seen, detector, x)
+    return {**name_of(detector), "latents": latents}
 
 
 def decode_rows(service: Service, body: bytes, seen: Observation) -> dict[str, Any]:
     """Answers /decode."""
-    detector, z = read_rows(service, body, "latents", seen)
-    return {**name_of(detector), "vectors": refuse_infinite(detector.decode(z), "latents")}
+    request, detector = look_up(service, body, "latents", seen)
+    z = request.matrix(detector.manifest.latent_width)
+    vectors = refuse_infinite(detector.decode(z), request.field)
+    seen.rows = len(z)
+    return {**name_of(detector), "vectors": vectors}
 
 
-def read_rows(service: Service, body: bytes, field: str, seen: Observation) -> tuple[Detector, Matrix]:
-    """Parses a body and looks its model up."""
+def look_up(service: Service, body: bytes, field: str, seen: Observation) -> tuple[RowsRequest, Detector]:
+    """Reads a body's fields and finds the model they name."""
     request = parse(body, field, service.settings.max_rows)
     detector = service.models().find(request.dataset, request.version)
     seen.dataset = request.dataset
-    if field == "latents":
-        rows = request.matrix(detector.manifest.latent_width)
-    else:
-        rows = request.matrix(detector.manifest.width)
-        outside = detector.count_outside_training_range(rows)
-        service.metrics.outside_training_range.labels(seen.dataset).inc(outside)
-    seen.rows = len(rows)
-    return detector, rows
+    return request, detector
+
+
+def count_rows(service: Service, seen: Observation, detector: Detector, x: Matrix) -> None:
+    """Counts rows (N, M) of feature values, and those of their values that are beyond the training's."""
+    seen.rows = len(x)
+    outside = detector.count_outside_training_range(x)
+    service.metrics.outside_training_range.labels(seen.dataset).inc(outside)
 
 
 def refuse_infinite(result: NDArray[np.floating], field: str) -> NDArray[np.floating]:
     """Returns a result (N,) or (N, *) if all of it is finite.
 
     Raises:
-        ScoreNotFinite: A row's result is not; the row is named.
+        ResultNotFinite: A row's result is not; the row is named.
     """
     finite = np.isfinite(result).reshape(len(result), -1).all(axis=1)
     if not finite.all():
-        raise ScoreNotFinite(field, int(np.argmin(finite)))
+        raise ResultNotFinite(field, int(np.argmin(finite)))
     return result
 
 

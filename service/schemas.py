@@ -114,6 +114,11 @@ class Problem(BaseModel):
     request_id: str = Field(description="The id under which the service's log has this request.")
 
 
+def in_path(name: str) -> dict[str, Any]:
+    """Describes a part of the path for OpenAPI; FastAPI's own way would promise an error of its own beside."""
+    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]}
+
+
 def body_of(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
     """Describes a request's body for OpenAPI; the body itself is read by `service.parsing`."""
     content = {"application/json": {"schema": model.model_json_schema(), "example": example}}

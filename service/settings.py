@@ -10,9 +10,9 @@ Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 
 class Settings(BaseSettings):
-    """What an operator can set; README has the same list in words."""
+    """What an operator can set; README has the same list. A variable that is empty counts as not set."""
 
-    model_config = SettingsConfigDict(env_prefix="RADOGAGA_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="RADOGAGA_", env_ignore_empty=True, frozen=True)
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
@@ -24,12 +24,15 @@ class Settings(BaseSettings):
         description="Execution provider: `auto` takes a GPU if there is one, `cpu` never;"
         " with `cuda` or `tensorrt` the start fails unless the sessions really get it.",
     )
-    threads: Annotated[int, Field(ge=1)] = Field(
+    threads: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=1, description="Threads inside one inference; 1 gives the most rows per core for models this small."
     )
     max_rows: Annotated[int, Field(ge=1)] = Field(default=16384, description="Rows taken per request.")
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(
         default=33_554_432, description="Bytes read of a request's body."
+    )
+    body_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=30.0, description="Time that a request's body has to arrive."
     )
     max_in_flight: Annotated[int, Field(ge=1)] = Field(
         default=64, description="Requests with rows that are answered at once; more get 503 and are asked to wait."

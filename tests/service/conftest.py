@@ -1,6 +1,7 @@
 """A small model folder to break, and an application over the shipped models."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,15 @@ from service.settings import Settings
 
 MODELS = Path(__file__).parents[2] / "models"
 SECONDS_TO_READINESS = 60.0
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_settings() -> Iterator[None]:
+    """Hides the settings of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("RADOGAGA_")]:
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture

@@ -1,15 +1,16 @@
 """The application from its start to its readiness, or to its failure."""
 
-import asyncio
-import json
 import logging
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from starlette.types import Message
 
+from service import routes
 from service.app import create_app
 from service.errors import StartError
 from service.repository import ModelRepository
@@ -59,45 +60,51 @@ def test_without_a_reporter_a_failed_start_is_still_logged(tmp_path: Path, caplo
     assert f"the start failed: {tmp_path}: there is no model folder" in caplog.text
 
 
-def test_more_requests_than_are_taken_at_once_are_asked_to_wait(models: Path) -> None:
+def test_more_requests_than_are_taken_at_once_are_asked_to_wait(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_answer = threading.Event()
+    respond_json = routes.respond_json
+
+    def slowly(*arguments: Any) -> bytes:  # noqa: ANN401 - passed on as they are
+        may_answer.wait(timeout=30)
+        return respond_json(*arguments)
+
     app = create_app(Settings(models=models, max_in_flight=2))
-    body = json.dumps({"dataset": "thyroid", "vectors": [[0.5] * 6]}).encode()
-    scope = {"type": "http", "method": "POST", "path": "/score", "query_string": b""}
-
-    async def post(may_send: asyncio.Event) -> list[Message]:
-        sent: list[Message] = []
-
-        async def receive() -> Message:
-            await may_send.wait()
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        await app({**scope, "headers": [(b"content-type", b"application/json")]}, receive, send)
-        return sent
-
-    async def three() -> list[list[Message]]:
-        may_send = asyncio.Event()
-        first = [asyncio.create_task(post(may_send)) for _ in range(2)]
-        await asyncio.sleep(0)
-        third = await post(may_send)
-        may_send.set()
-        return [*(await asyncio.gather(*first)), third]
-
-    with TestClient(app) as client:
+    body = {"dataset": "thyroid", "vectors": [[0.5] * 6] * 1000}  # long enough for a thread
+    with TestClient(app) as client, ThreadPoolExecutor(2) as pool:
         wait_until_ready(client)
-        *first, third = asyncio.run(three())
-        assert [sent[0]["status"] for sent in first] == [200, 200]
-        assert third[0]["status"] == 503
-        assert dict(third[0]["headers"])[b"retry-after"] == b"1"
+        monkeypatch.setattr(routes, "respond_json", slowly)
+        first = [pool.submit(client.post, "/score", json=body) for _ in range(2)]
+        deadline = time.monotonic() + 30
+        while app.state.service.under_way < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        third = client.post("/score", json=body)
+        assert client.get("/health/live").status_code == 200
+        may_answer.set()
+        assert [answer.result().status_code for answer in first] == [200, 200]
+        assert (third.status_code, third.json()["kind"], third.headers["retry-after"]) == (503, "overloaded", "1")
         detail = "2 requests are under way, more are not taken at once. Try again in a second."
-        assert json.loads(third[1]["body"])["detail"] == detail
-        assert client.post("/score", content=body, headers={"content-type": "application/json"}).status_code == 200
+        assert third.json()["detail"] == detail
+        assert client.post("/score", json=body).status_code == 200
 
 
-def test_importing_and_building_touches_no_models(tmp_path: Path) -> None:
-    create_app(Settings(models=tmp_path / "nowhere"))
+def test_an_unforeseen_error_while_loading_is_a_failed_start(
+    models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load(*_: object) -> ModelRepository:
+        raise RuntimeError("never seen before")
+
+    errors: list[StartError] = []
+    monkeypatch.setattr(ModelRepository, "load", load)
+    with TestClient(create_app(Settings(models=models), errors.append)):
+        pass
+    assert str(errors[0]) == "unforeseen: RuntimeError('never seen before'); the log has the rest"
+    assert "Traceback" in caplog.text
+
+
+def test_building_reads_no_models(tmp_path: Path) -> None:
+    app = create_app(Settings(models=tmp_path / "nowhere"))
+    assert app.state.service.repository is None
 
 
 def test_applications_do_not_share_models(models: Path) -> None:

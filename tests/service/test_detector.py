@@ -1,6 +1,7 @@
 """A model folder becomes a detector, or an error that says which file is wrong and how."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service.detector import Detector
 from service.errors import StartError
@@ -92,39 +94,90 @@ def test_a_graph_of_another_kind(folder: Path) -> None:
         Detector.load(folder, CPU)
 
 
-def test_a_score_that_is_not_the_listed_one(folder: Path) -> None:
-    change_examples(folder, lambda examples: examples["score"].__setitem__(3, 123.0))
-    with pytest.raises(StartError, match=rf"{folder}/examples.json: score\[3\] is .*, the examples have 123.0"):
+@pytest.mark.parametrize(("name", "place"), [("score", (3,)), ("z", (3, 2)), ("x_hat", (15, 5))])
+@pytest.mark.parametrize("relative", [2e-4, -2e-4, 5e-5])
+def test_a_result_that_is_not_the_listed_one(folder: Path, name: str, place: tuple[int, ...], relative: float) -> None:
+    def change(examples: dict[str, Any]) -> None:
+        results = np.asarray(examples[name])
+        results[place] += relative * max(1.0, abs(results[place]))
+        examples[name] = results.tolist()
+
+    change_examples(folder, change)
+    index = "".join(rf"\[{i}\]" for i in place)
+    if abs(relative) < 1e-4:
         Detector.load(folder, CPU)
+    else:
+        with pytest.raises(StartError, match=rf"{folder}/examples.json: {name}{index} is .*, the examples have "):
+            Detector.load(folder, CPU)
 
 
-def test_fewer_results_than_rows(folder: Path) -> None:
-    change_examples(folder, lambda examples: examples["z"].pop())
-    with pytest.raises(StartError, match=r"examples.json: x_hat has shape|examples.json: z has shape \(16, 6\)"):
-        Detector.load(folder, CPU)
+def without_a_row(examples: dict[str, Any], name: str) -> None:
+    examples[name].pop()
 
 
-def test_fewer_rows_than_the_manifest_says(folder: Path) -> None:
-    change_examples(folder, lambda examples: examples["x"].pop())
-    with pytest.raises(StartError, match=r"examples.json: x has 15 rows, the manifest has 16"):
-        Detector.load(folder, CPU)
+def without_a_value(examples: dict[str, Any], name: str) -> None:
+    examples[name][2].pop()
+
+
+def without_a_column(examples: dict[str, Any], name: str) -> None:
+    for row in examples[name]:
+        row.pop()
+
+
+def without_anything(examples: dict[str, Any], name: str) -> None:
+    examples[name].clear()
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("change", "name", "message"),
     [
-        (b"{}", "x\n  Field required"),
-        (b"nope", "Invalid JSON"),
-        (b'{"x": [[1], [1, 2]], "score": [], "z": [], "x_hat": []}', "x has 2 rows, the manifest has 16"),
+        (without_a_row, "x", r"x has shape \(15, 6\), the manifest has \(16, 6\)"),
+        (without_a_column, "x", r"x has shape \(16, 5\), the manifest has \(16, 6\)"),
+        (without_a_value, "x", "x has rows of different lengths, expected 6 values in each"),
+        (without_anything, "x", r"x has shape \(0,\), the manifest has \(16, 6\)"),
+        (without_a_row, "z", r"z has shape \(15, 6\), the manifest has \(16, 6\)"),
+        (without_a_column, "z", r"z has shape \(16, 5\), the manifest has \(16, 6\)"),
+        (without_anything, "z", r"z has shape \(0,\), the manifest has \(16, 6\)"),
+        (without_a_row, "score", r"score has shape \(16,\), the examples have \(15,\)"),
+        (without_a_row, "x_hat", r"x_hat has shape \(16, 6\), the examples have \(15, 6\)"),
+        (without_a_value, "x_hat", "inhomogeneous"),
     ],
 )
+def test_examples_of_another_shape(
+    folder: Path, change: Callable[[dict[str, Any], str], None], name: str, message: str
+) -> None:
+    change_examples(folder, lambda examples: change(examples, name))
+    with pytest.raises(StartError, match=f"{folder}/examples.json: .*{message}"):
+        Detector.load(folder, CPU)
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"{}", "Field required"), (b"nope", "Invalid JSON")])
 def test_examples_that_can_not_be_read(folder: Path, content: bytes, message: str) -> None:
     replace(folder, ("examples",), content)
     with pytest.raises(StartError, match=f"{folder}/examples.json: (.|\n)*{message}"):
         Detector.load(folder, CPU)
 
 
-def test_ragged_examples(folder: Path) -> None:
-    change_examples(folder, lambda examples: examples["x"][2].pop())
-    with pytest.raises(StartError, match="examples.json: .*inhomogeneous"):
+def npz(**arrays: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=True, **arrays)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"junk", "mixture.npz: is no file of numpy arrays"),
+        (b"", "mixture.npz: is no file of numpy arrays"),
+        (npz(weights=np.ones(2)), r"mixture.npz: has {'weights': \(2,\)}, expected {'weights': \(2,\), 'means': "),
+        (
+            npz(weights=np.ones(3), means=np.ones((3, 8)), covariances=np.ones((3, 8, 8))),
+            r"mixture.npz: has {'weights': \(3,\).*, expected {'weights': \(2,\)",
+        ),
+        (npz(weights=np.array([{}])), "mixture.npz: is no file of numpy arrays .Object arrays cannot be loaded"),
+    ],
+)
+def test_a_mixture_that_is_not_the_manifests(folder: Path, content: bytes, message: str) -> None:
+    replace(folder, ("density",), content)
+    with pytest.raises(StartError, match=message):
         Detector.load(folder, CPU)

@@ -56,6 +56,12 @@ BROKEN = [
     (set_at("dataset", to="arrhythmia"), "dataset is 'arrhythmia', expected 'thyroid' as the folder is called"),
     (set_at("version", to=3), "version is '3', expected '1' as the folder is called"),
     (set_at("version", to=0), "version is 0: Input should be greater than or equal to 1"),
+    (set_at("features", 1, "name", to="age"), "features is"),
+    (set_at("features", 1, "name", to=""), "features.1.numeric.name is ''"),
+    (set_at("features", 0, "minimum", to=2.0), "minimum 2.0 is above maximum 1.0"),
+    (set_at("features", 0, "maximum", to=1e300), "features.0.numeric.maximum is 1e+300"),
+    (set_at("calibration", "flagged", to=10_000), "flagged 10000 is above rows 1887"),
+    (set_at("provenance", "settings", "lambda1", to=float("nan")), "provenance.settings is"),
     (set_at("calibration", "contamination", to=0.0), "calibration.contamination is 0.0"),
 ]
 
@@ -90,6 +96,20 @@ def test_a_feature_fewer_than_the_graphs_have(folder: Path, change_manifest: Cal
 def test_a_manifest_that_is_not_json(folder: Path, text: str, message: str) -> None:
     (folder / "manifest.json").write_text(text)
     with pytest.raises(StartError, match=message):
+        read_manifest(folder)
+
+
+def test_a_key_that_is_there_twice(folder: Path) -> None:
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace("{", '{"threshold": 1.0, ', 1))
+    with pytest.raises(StartError, match="manifest.json: 'threshold' is there 2 times"):
+        read_manifest(folder)
+
+
+def test_a_category_that_is_there_twice(folder: Path, change_manifest: Callable[[Change], None]) -> None:
+    categories = {"kind": "categorical", "name": "colour", "categories": ["red", "red"]}
+    change_manifest(lambda manifest: manifest["features"].__setitem__(0, categories))
+    with pytest.raises(StartError, match="'red' is there 2 times"):
         read_manifest(folder)
 
 

@@ -34,9 +34,9 @@ def test_the_newest_version_is_served_unless_one_is_named(models: Path, folder: 
 
 def test_what_is_not_there_is_refused_with_what_is(models: Path) -> None:
     repository = ModelRepository.load(models, CPU)
-    with pytest.raises(DatasetNotFound, match="No model for dataset 'x'. Known datasets: thyroid."):
+    with pytest.raises(DatasetNotFound, match='No model for dataset "x". Known datasets: thyroid.'):
         repository.find("x")
-    with pytest.raises(VersionNotFound, match="No version 2 of dataset 'thyroid'. Known versions: 1."):
+    with pytest.raises(VersionNotFound, match='No version 2 of dataset "thyroid". Known versions: 1.'):
         repository.find("thyroid", 2)
 
 

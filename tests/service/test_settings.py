@@ -29,6 +29,13 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.port, settings.provider, settings.max_rows) == (9000, "cpu", 5)
 
 
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = Settings()
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"RADOGAGA_{name.upper()}", "")
+    assert Settings() == defaults
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -36,6 +43,9 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
         ("PORT", "http"),
         ("PROVIDER", "tpu"),
         ("THREADS", "0"),
+        ("THREADS", "1000000000000"),
+        ("BODY_SECONDS", "0"),
+        ("BODY_SECONDS", "inf"),
         ("MAX_ROWS", "0"),
         ("MAX_BODY_BYTES", "-1"),
         ("LOG_LEVEL", "loud"),
