@@ -3,16 +3,18 @@
 import copy
 import hashlib
 import json
+import logging
 import platform
 import shutil
 import tempfile
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -165,24 +167,35 @@ def write_graph(
     graph: Graph, input_name: str, width: int, path: Path, output_name: str, output_shape: list[str | int]
 ) -> dict[str, Any]:
     """Exports a graph that takes rows of `width` values, and describes it for the manifest."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision, which nobody needs, is missing
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
-        torch.onnx.export(
+        program = torch.onnx.export(
             graph,
             (torch.zeros(2, width),),
-            path,
             input_names=[input_name],
             output_names=[output_name],
             dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
-            external_data=False,
             dynamo=True,
             verbose=False,
         )
+    path.write_bytes(
+        without_traces(cast("torch.onnx.ONNXProgram", program).model_proto).SerializeToString(deterministic=True)
+    )
     return {
         **hashed(path),
         "input": {"name": input_name, "dtype": "float32", "shape": ["N", width]},
         "output": {"name": output_name, "dtype": "float32", "shape": output_shape},
     }
+
+
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns the model without what the exporter notes down of this machine: stack traces with paths and sources."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    return model
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:

@@ -97,6 +97,20 @@ def test_graphs_need_no_second_file_and_name_their_tensors(exported: Path) -> No
         assert graph.input[0].type.tensor_type.shape.dim[0].dim_param
 
 
+def test_graphs_tell_nothing_of_the_machine(exported: Path) -> None:
+    for path in exported.glob("*.onnx"):
+        content = path.read_bytes()
+        for trace in (b"File", b".py", b"training", str(Path.cwd()).encode()):
+            assert trace not in content, (path, trace)
+        onnx.checker.check_model(path)
+
+
+def test_the_same_model_is_exported_to_the_same_bytes(fitted: FittedModel, exported: Path, tmp_path: Path) -> None:
+    again = export(fitted, tmp_path)
+    for path in exported.iterdir():
+        assert (again / path.name).read_bytes() == path.read_bytes(), path.name
+
+
 def test_the_next_version_is_one_more_than_the_highest(fitted: FittedModel, tmp_path: Path) -> None:
     (tmp_path / "thyroid" / "7").mkdir(parents=True)
     (tmp_path / "thyroid" / ".hidden").mkdir()
