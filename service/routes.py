@@ -144,14 +144,14 @@ async def decode(request: Request) -> Response:
 
 
 @router.get("/datasets", responses={503: ERRORS[503]})
-def datasets(request: Request) -> schemas.DatasetList:
+async def datasets(request: Request) -> schemas.DatasetList:
     """Lists what is served."""
     models = service_of(request).models()
     return schemas.DatasetList(datasets=[describe_dataset(models, name) for name in models.datasets()])
 
 
 @router.get("/datasets/{name}", responses={404: ERRORS[404], 503: ERRORS[503]}, openapi_extra=schemas.in_path("name"))
-def dataset(request: Request) -> schemas.DatasetDescription:
+async def dataset(request: Request) -> schemas.DatasetDescription:
     """Describes one dataset's served versions: features, threshold, method and metrics."""
     return describe_dataset(service_of(request).models(), request.path_params["name"])
 
@@ -170,7 +170,7 @@ async def ready(request: Request) -> schemas.Ready:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}, OPENMETRICS: {}}}})
-def metrics(request: Request) -> Response:
+async def metrics(request: Request) -> Response:
     """Answers Prometheus, in the format it asks for."""
     encoder, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in request.headers.get("accept", "") else "")
     return Response(encoder(service_of(request).metrics.registry), media_type=content_type)
