@@ -83,7 +83,8 @@ def row(dataset: str, h: H, recipe: str, published: Published, cell: list[Record
         return f"{mean(values):.4f} ({stdev(values):.4f})" if len(values) > 1 else f"{values[0]:.4f}"
 
     seeds = sorted(r["seed"] for r in cell)
-    numbers = f"{seeds[0]} to {seeds[-1]}" if seeds == list(range(seeds[0], seeds[-1] + 1)) else str(seeds)[1:-1]
+    gapless = len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1))
+    numbers = f"{seeds[0]} to {seeds[-1]}" if gapless else str(seeds)[1:-1]
     fields = [dataset, "d" if h == "identity" else "log d", recipe, numbers]
     fields += [spread(name) for name in ("precision", "recall", "f1")]
     fields += [f"{published.f1:.4f} ({published.std:.4f})", spread("auroc"), spread("average_precision")]

@@ -45,7 +45,7 @@ def test_a_cell_is_mean_and_deviation_over_its_seeds() -> None:
 
 
 def test_a_single_seed_has_no_deviation_and_gaps_are_shown() -> None:
-    assert "| 3 to 3 | 0.5000 |" in render([record(3, 0.5)])
+    assert "| 3 | 0.5000 |" in render([record(3, 0.5)])
     assert "| 0, 2 |" in render([record(0, 0.5), record(2, 0.5)])
 
 
