@@ -124,7 +124,7 @@ class Examples(HashedFile):
 
 
 class Calibration(Strict):
-    """How the threshold was chosen: the highest scores of these rows, so many as the contamination says."""
+    """How the threshold was chosen: the highest scores of these rows, as many as the contamination says."""
 
     rule: Literal["contamination"]
     contamination: Annotated[float, Field(gt=0, lt=1)]

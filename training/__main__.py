@@ -1,6 +1,7 @@
 """``python -m training``: fit, evaluate, list and reproduce. The command line only; what is done stands elsewhere."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +15,17 @@ from training.datasets.files import DatasetFileError
 from training.evaluation import EvaluationError, evaluate_folder
 from training.experiments import selection, table1
 from training.experiments.records import read_records, sweep
-from training.experiments.results import ResultsError, lines_file, write_section
-from training.export import ExportError, export
+from training.experiments.results import ResultsError, check_section, lines_file, write_section
+from training.export import ExportError, check_place, export
 from training.fitting import FitError, FitInterrupted
 from training.jobs import METHODS, Job, run
 from training.progress import standard_output, watched
 from training.settings import BATCHES, DEFAULT_H, LAMBDAS, NETWORKS, RECIPES, named
 
 EXIT_INTERRUPTED = 130
+
+LARGEST_SEED = 10**9
+"""The seeds of an epoch's batches are computed from it, and have to fit 64 bits."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except FitInterrupted as interruption:
         print(f"interrupted: {interruption}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
@@ -78,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     reproduce.add_argument("experiment", choices=("table1", "selection"))
     reproduce.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     reproduce.add_argument("--h", nargs="+", choices=("identity", "log"), help="the paper's better one unless given")
-    reproduce.add_argument("--recipes", nargs="+", choices=RECIPES, default=["robust"])
+    reproduce.add_argument("--recipes", nargs="+", choices=RECIPES, help="robust unless given")
     reproduce.add_argument("--seeds", type=seed_range, default=range(5), help="such as 0-4; default: 0-4")
     reproduce.add_argument("--docs", type=Path, default=Path("docs"), help="where results land; default: %(default)s")
     reproduce.set_defaults(command=reproduce_command)
@@ -94,10 +101,10 @@ def positive(text: str) -> int:
 
 
 def natural(text: str) -> int:
-    """Reads an integer of at least 0."""
+    """Reads a seed."""
     number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"is {text}, expected an integer of at least 0")
+    if not 0 <= number <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"is {text}, expected an integer from 0 to {LARGEST_SEED}")
     return number
 
 
@@ -129,12 +136,18 @@ def fit_command(options: argparse.Namespace, console: Console) -> None:
         checkpoint.unlink(missing_ok=True)
     elif checkpoint.exists() and not options.resume:
         raise FitError(f"an interrupted fit left {checkpoint}; go on with --resume or drop it with --restart")
+    check_place(options.out, job.dataset)
     with watched(f"{job.dataset} {job.h} {job.recipe}", console) as observer:
         try:
             model = run(job, observer=observer, checkpoint=checkpoint, resume=options.resume)
         except FitInterrupted as interruption:
             raise FitInterrupted(f"{interruption}; go on with the same command and --resume") from None
-    folder = export(model, options.out)
+    try:
+        folder = export(model, options.out)
+    except (ExportError, KeyboardInterrupt):
+        print(f"the fit is kept in {checkpoint}; the same command with --resume exports it", file=sys.stderr)
+        raise
+    checkpoint.unlink(missing_ok=True)
     console.print(f"wrote {folder}", highlight=False)
     show_evaluation(folder, console)
 
@@ -148,13 +161,11 @@ def show_evaluation(folder: Path, console: Console) -> None:
     """Prints what a model folder is worth on its test half."""
     evaluation = evaluate_folder(folder)
     title = f"{folder}: test half, {evaluation.rows} rows, {evaluation.anomalies} anomalies"
-    table = Table("threshold", "precision", "recall", "F1", "AUROC", "average precision", "flagged", title=title)
-    for name, metrics in (
-        ("shipped", evaluation.shipped_threshold),
-        ("percentile of the test scores", evaluation.test_percentile),
-    ):
-        ratios = [f"{metrics[key]:.4f}" for key in ("precision", "recall", "f1", "auroc", "average_precision")]
-        table.add_row(name, *ratios, str(metrics["flagged"]))
+    shipped, percentile = evaluation.shipped_threshold, evaluation.test_percentile
+    table = Table("", "shipped threshold", "test percentile", title=title)
+    for key, ours in shipped.items():
+        theirs = percentile[key]  # type: ignore[literal-required]
+        table.add_row(key.replace("_", " "), f"{ours:.4g}", f"{theirs:.4g}")
     console.print(table)
 
 
@@ -183,10 +194,13 @@ def reproduce_command(options: argparse.Namespace, console: Console) -> None:
     """Runs what is missing of an experiment and writes its table."""
     name, seeds = options.experiment, list(options.seeds)
     lines = lines_file(options.docs, name)
+    check_section(options.docs, name)
     if name == "table1":
-        wanted = table1.jobs(options.datasets, options.h, options.recipes, seeds)
+        wanted = table1.jobs(options.datasets, options.h, options.recipes or ["robust"], seeds)
         sweep(name, wanted, table1.measure, lines, console)
         text = table1.render(read_records(lines))
+    elif options.h or options.recipes:
+        raise ResultsError("selection has its own candidates: --h and --recipes are table1's")
     else:
         sweep(name, selection.jobs(options.datasets, seeds), selection.measure, lines, console)
         text = selection.render(read_records(lines))
@@ -194,4 +208,5 @@ def reproduce_command(options: argparse.Namespace, console: Console) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
     sys.exit(main())

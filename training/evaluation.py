@@ -1,5 +1,6 @@
 """What an exported model folder is worth: its own scorer, run in onnxruntime over the test half it never saw."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,22 +45,27 @@ def evaluate_folder(folder: Path) -> Evaluation:
     """
     try:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-        name, provenance = manifest["dataset"], manifest["provenance"]
-        scorer = open_session(folder / manifest["graphs"]["scorer"]["file"])
-    except (OSError, ValueError, KeyError) as error:
-        raise EvaluationError(f"{folder} is not a model folder ({error!r})") from error
+        name, seed, digest = manifest["dataset"], manifest["provenance"]["seed"], manifest["provenance"]["data_sha256"]
+        scorer, threshold = manifest["graphs"]["scorer"], manifest["threshold"]
+        path = folder / scorer["file"]
+        if hashlib.sha256(path.read_bytes()).hexdigest() != scorer["sha256"]:
+            raise EvaluationError(f"{path}: its sha256 is not the manifest's {scorer['sha256']}")
+    except FileNotFoundError as error:
+        raise EvaluationError(
+            f"{folder} is no model folder like models/thyroid/1: {error.filename} is missing"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"{folder} is no model folder like models/thyroid/1 ({error!r})") from error
     if name not in DATASETS:
         raise EvaluationError(f"{folder}: dataset is '{name}', expected one of {', '.join(DATASETS)}")
     dataset = DATASETS[name]()
-    if dataset.sha256 != provenance["data_sha256"]:
-        raise EvaluationError(
-            f"{folder}: provenance.data_sha256 is {provenance['data_sha256']}, the data has {dataset.sha256}"
-        )
-    test = protocol_a(dataset.y, provenance["seed"]).test
-    y, scores = dataset.y[test], run_in_batches(scorer, dataset.x[test])
+    if dataset.sha256 != digest:
+        raise EvaluationError(f"{folder}: provenance.data_sha256 is {digest}, the data has {dataset.sha256}")
+    test = protocol_a(dataset.y, seed).test
+    y, scores = dataset.y[test], run_in_batches(open_session(path), dataset.x[test])
     return Evaluation(
         rows=len(test),
         anomalies=int(np.count_nonzero(y)),
-        shipped_threshold=evaluate(y, scores, manifest["threshold"]),
+        shipped_threshold=evaluate(y, scores, threshold),
         test_percentile=evaluate(y, scores, percentile_threshold(scores, dataset.contamination)),
     )

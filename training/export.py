@@ -59,6 +59,24 @@ class Graph(nn.Module):
         return result.float()
 
 
+def check_place(out: Path, dataset: str) -> None:
+    """Checks, before a long fit, that a model could be exported after it.
+
+    Raises:
+        ExportError: The folder can't be written, or the manifest's schema is missing.
+    """
+    if not SCHEMA.exists():
+        raise ExportError(f"{SCHEMA} is missing: run from a checkout of the whole project")
+    try:
+        (out / dataset).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out / dataset):
+            pass
+    except OSError as error:
+        raise ExportError(
+            f"{out / dataset} can't be written ({error.strerror}); choose another folder with --out"
+        ) from error
+
+
 def export(model: FittedModel, out: Path) -> Path:
     """Writes the next version of a dataset's model folder, and returns its path.
 
@@ -69,8 +87,8 @@ def export(model: FittedModel, out: Path) -> Path:
         out: The folder that holds all models.
 
     Raises:
-        ExportError: onnxruntime's results differ from PyTorch's by more than `PARITY`, or the manifest breaks
-            its schema.
+        ExportError: onnxruntime's results differ from PyTorch's by more than `PARITY`, the manifest breaks its
+            schema, the disk is full, or another export took the version meanwhile.
     """
     model.method.eval()
     parent = out / model.dataset.name
@@ -82,9 +100,10 @@ def export(model: FittedModel, out: Path) -> Path:
         write(model, number, folder)
         folder.chmod(0o755)
         return folder.rename(parent / str(number))
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
+    except OSError as error:
+        raise ExportError(f"{parent / str(number)} can't be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # after the renaming there is nothing left to remove
 
 
 def write(model: FittedModel, number: int, folder: Path) -> None:

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -82,12 +82,13 @@ def fit(
         settings: What to do.
         seed: The seed of batches, noise and dropout.
         observer: Called after each step.
-        checkpoint: Where an interrupted fit is kept; removed when the fit is done.
+        checkpoint: Where the fit is kept when it is interrupted, now and then before, and when all steps are done, so
+            that what comes after may fail without losing it; whoever has used the model removes it.
         resume: Whether to go on from `checkpoint`.
 
     Raises:
-        FitError: There are too few rows, the checkpoint belongs to another fit, a loss is not finite, or a
-            covariance is singular.
+        FitError: There are too few rows, the checkpoint can't be written or belongs to another fit, a loss is not
+            finite, or a covariance is singular.
         FitInterrupted: A signal asked the fit to stop.
     """
     with torch.random.fork_rng(devices=[]), deferred_interrupt() as interrupted:
@@ -100,15 +101,13 @@ def fit(
             progress = run.advance()
             if observer:
                 observer(progress)
-            due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
+            due = run.step == run.steps or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
             if checkpoint and (due or interrupted.is_set()):
                 run.save(checkpoint)
                 saved = time.monotonic()
             if interrupted.is_set():
                 raise FitInterrupted(f"stopped after step {run.step} of {run.steps}")
         run.finish()
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -150,6 +149,8 @@ class Run:
     def __init__(self, method: Method, x: Tensor, settings: Settings, seed: int) -> None:
         if len(x) < SMALLEST_BATCH:
             raise FitError(f"{len(x)} training rows, expected at least {SMALLEST_BATCH}")
+        if settings.batch_size < SMALLEST_BATCH:
+            raise FitError(f"batch_size is {settings.batch_size}, expected at least {SMALLEST_BATCH}")
         self.method = method.train()
         self.x = x
         self.settings = settings
@@ -229,23 +230,30 @@ class Run:
             raise FitError(f"after step {self.steps}: {count} of {len(scores)} training rows have no finite score")
 
     def save(self, path: Path) -> None:
-        """Writes the checkpoint, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Writes the checkpoint, whole or not at all.
+
+        Raises:
+            FitError: The disk is full, or the folder can't be written.
+        """
+        state = {
+            "settings": self.settings.to_json(),
+            "seed": self.seed,
+            "rows": len(self.x),
+            "step": self.step,
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "rng": torch.get_rng_state(),
+        }
         part = path.with_suffix(".part")
-        torch.save(
-            {
-                "settings": self.settings.to_json(),
-                "seed": self.seed,
-                "rows": len(self.x),
-                "step": self.step,
-                "method": self.method.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict() if self.schedule else None,
-                "rng": torch.get_rng_state(),
-            },
-            part,
-        )
-        part.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, part)
+            part.replace(path)
+        except (OSError, RuntimeError) as error:  # torch raises the latter on a full disk
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise FitError(f"after step {self.step}: the checkpoint {path} can't be written ({error})") from error
 
     def load(self, path: Path | None) -> None:
         """Goes back to where the checkpoint was written.
@@ -265,8 +273,9 @@ class Run:
         mine = {**self.settings.to_json(), "seed": self.seed, "rows": len(self.x)}
         theirs = {**state["settings"], "seed": state["seed"], "rows": state["rows"]}
         for name, value in mine.items():
-            if theirs[name] != value:
-                raise FitError(f"the checkpoint {path} is of a fit with {name} {theirs[name]}, asked for is {value}")
+            if name not in theirs or theirs[name] != value:
+                found = theirs.get(name, "unset")
+                raise FitError(f"the checkpoint {path} is of a fit with {name} {found}, asked for is {value}")
         self.step = state["step"]
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])

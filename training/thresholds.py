@@ -10,7 +10,7 @@ TIE = 1e-5
 
 
 def contamination_threshold(scores: NDArray[np.floating], contamination: float) -> float:
-    """Returns the threshold that flags the highest scores, so many as the contamination says.
+    """Returns the threshold that flags the highest scores, as many as the contamination says.
 
     Scores tied with the lowest flagged one are flagged too. The threshold lies half-way to the next lower score,
     so that rounding on another machine does not move a block of equal rows across it.

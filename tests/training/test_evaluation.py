@@ -21,7 +21,10 @@ def test_it_finds_what_the_exporter_wrote_down(exported: Path) -> None:
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match=f"{tmp_path} is not a model folder .*No such file"):
+    with pytest.raises(
+        EvaluationError,
+        match=f"{tmp_path} is no model folder like models/thyroid/1: {tmp_path}/manifest.json is missing",
+    ):
         evaluate_folder(tmp_path)
 
 
@@ -51,5 +54,18 @@ def test_other_data_than_the_models(copy: Path, small_thyroid: Dataset) -> None:
 
 def test_a_manifest_without_a_graph(copy: Path) -> None:
     change(copy, graphs={})
-    with pytest.raises(EvaluationError, match=r"is not a model folder \(KeyError\('scorer'\)\)"):
+    with pytest.raises(EvaluationError, match=r"is no model folder like models/thyroid/1 \(KeyError\('scorer'\)\)"):
+        evaluate_folder(copy)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"dataset": "thyroid"}'])
+def test_a_manifest_that_is_none(copy: Path, text: str) -> None:
+    (copy / "manifest.json").write_text(text)
+    with pytest.raises(EvaluationError, match="is no model folder like models/thyroid/1"):
+        evaluate_folder(copy)
+
+
+def test_a_graph_that_is_not_the_manifests(copy: Path) -> None:
+    (copy / "scorer.onnx").write_bytes(b"cut")
+    with pytest.raises(EvaluationError, match=r"scorer.onnx: its sha256 is not the manifest's"):
         evaluate_folder(copy)

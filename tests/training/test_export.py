@@ -26,7 +26,7 @@ def manifest_of(folder: Path) -> dict[str, object]:
     return found
 
 
-def test_the_folder_holds_seven_files_and_is_small(exported: Path) -> None:
+def test_the_folder_holds_six_files_and_is_small(exported: Path) -> None:
     names = {"manifest.json", "scorer.onnx", "encoder.onnx", "decoder.onnx", "mixture.npz", "examples.json"}
     assert {path.name for path in exported.iterdir()} == names
     assert sum(path.stat().st_size for path in exported.iterdir()) < 1_000_000

@@ -78,7 +78,17 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(
     fit(resumed, x, settings, 0, observer=seen, checkpoint=checkpoint, resume=True)
     assert seen.seen == 36
     assert same(resumed, fitted(x, settings))
-    assert not checkpoint.exists()
+    once_more = build(x, settings, 0)
+    fit(
+        once_more,
+        x,
+        settings,
+        0,
+        observer=lambda _: pytest.fail("no step was left"),
+        checkpoint=checkpoint,
+        resume=True,
+    )
+    assert same(resumed, once_more)
 
 
 def test_a_signal_without_a_checkpoint_still_ends_the_fit(x: Tensor) -> None:
@@ -115,7 +125,32 @@ def test_a_checkpoint_is_written_now_and_then(x: Tensor, tmp_path: Path, monkeyp
         checkpoint=checkpoint,
     )
     assert seen == [False, *[True] * 35]
-    assert not checkpoint.exists()
+    assert torch.load(checkpoint, weights_only=True)["step"] == 36
+
+
+def test_a_checkpoint_that_can_not_be_written(x: Tensor, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    checkpoint = tmp_path / "file" / "fit.pt"
+    with pytest.raises(
+        FitError, match=r"after step 36: the checkpoint .* can't be written \(.*(Not a directory|File exists)"
+    ):
+        fit(build(x, SETTINGS, 0), x, SETTINGS, 0, checkpoint=checkpoint)
+
+
+def test_a_checkpoint_from_before_a_setting_existed(x: Tensor, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "fit.pt"
+    fit(build(x, SETTINGS, 0), x, SETTINGS, 0, checkpoint=checkpoint)
+    state = torch.load(checkpoint, weights_only=True)
+    del state["settings"]["gradient_norm"]
+    torch.save(state, checkpoint)
+    with pytest.raises(FitError, match=r"is of a fit with gradient_norm unset, asked for is 10000.0"):
+        fit(build(x, SETTINGS, 0), x, SETTINGS, 0, checkpoint=checkpoint, resume=True)
+
+
+def test_batches_too_small_for_a_mixture(x: Tensor) -> None:
+    settings = replace(SETTINGS, batch_size=19)
+    with pytest.raises(FitError, match="batch_size is 19, expected at least 20"):
+        fit(build(x, settings, 0), x, settings, 0)
 
 
 @pytest.mark.parametrize(

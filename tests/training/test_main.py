@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from training import export as exporter
 from training.__main__ import main
+from training.export import ExportError
+from training.fitting import Run
 from training.settings import ROBUST
 
 FIT = ["fit", "thyroid", "--epochs", "6", "--batch-size", "100"]
@@ -30,9 +33,9 @@ def test_fit_writes_the_next_version_and_evaluate_reads_it(tmp_path: Path, capsy
     assert f"wrote {tmp_path}/thyroid/1" in said.replace("\n", "")
     assert main(["evaluate", str(tmp_path / "thyroid" / "1")]) == 0
     shown = capsys.readouterr().out
-    for word in ("precision", "recall", "F1", "AUROC", "flagged", "shipped", "percentile"):
+    for word in ("precision", "recall", "f1", "auroc", "average precision", "flagged", "shipped", "percentile"):
         assert word in shown
-    assert f"{manifest['provenance']['metrics']['shipped_threshold']['auroc']:.4f}" in shown
+    assert f"{manifest['provenance']['metrics']['shipped_threshold']['auroc']:.4g}" in shown
     assert not list((tmp_path / "thyroid").glob(".*"))
 
 
@@ -56,7 +59,7 @@ def test_list_shows_datasets_methods_and_settings(capsys: pytest.CaptureFixture[
 def test_an_error_is_one_line_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {tmp_path} is not a model folder")
+    assert error.startswith(f"error: {tmp_path} is no model folder")
     assert error.count("\n") == 1
 
 
@@ -68,13 +71,70 @@ def test_data_that_can_not_be_had(
     (tmp_path / "thyroid" / "thyroid.mat").write_bytes(b"cut")
     assert main([*FIT, "--out", str(tmp_path / "models")]) == 1
     assert "thyroid.mat is cut short: it has 3 of 39704 bytes. Delete it" in capsys.readouterr().err
-    assert not (tmp_path / "models").exists()
+    assert not list((tmp_path / "models" / "thyroid").iterdir())
 
 
 @pytest.mark.usefixtures("small_thyroid")
 def test_resume_needs_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*FIT, "--out", str(tmp_path), "--resume"]) == 1
     assert "there is no checkpoint to resume at" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_thyroid")
+@pytest.mark.parametrize("failure", [ExportError("disk full"), KeyboardInterrupt()])
+def test_a_failed_export_does_not_lose_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exporter, "write", fail)
+        assert main([*FIT, "--out", str(tmp_path)]) == (1 if isinstance(failure, ExportError) else 130)
+    checkpoint = tmp_path / "thyroid" / ".fit-log-robust-table2-seed0.pt"
+    assert list(checkpoint.parent.iterdir()) == [checkpoint]
+    error = capsys.readouterr().err
+    assert f"the fit is kept in {checkpoint}; the same command with --resume exports it" in error
+    assert error.splitlines()[-1] in ("error: disk full", "interrupted")
+    monkeypatch.setattr(Run, "advance", None)  # no step is left to take
+    assert main([*FIT, "--out", str(tmp_path), "--resume"]) == 0
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["1"]
+
+
+@pytest.mark.usefixtures("small_thyroid")
+def test_a_version_that_appears_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(*_: object) -> None:
+        (tmp_path / "thyroid" / "1").mkdir()
+        (tmp_path / "thyroid" / "1" / "manifest.json").write_text("another's")
+
+    monkeypatch.setattr(exporter, "write", write)
+    assert main([*FIT, "--out", str(tmp_path)]) == 1
+    assert "thyroid/1 can't be written (Directory not empty)" in capsys.readouterr().err
+    assert (tmp_path / "thyroid" / "1" / "manifest.json").read_text() == "another's"
+    assert not list((tmp_path / "thyroid").glob(".export-*"))
+
+
+@pytest.mark.usefixtures("small_thyroid")
+def test_a_place_that_can_not_be_written_is_noticed_before_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Run, "advance", None)
+    (tmp_path / "file").write_text("")
+    assert main([*FIT, "--out", str(tmp_path / "file")]) == 1
+    assert (
+        "file/thyroid can't be written (Not a directory); choose another folder with --out" in capsys.readouterr().err
+    )
+    monkeypatch.setattr(exporter, "SCHEMA", tmp_path / "missing.json")
+    assert main([*FIT, "--out", str(tmp_path)]) == 1
+    assert "missing.json is missing: run from a checkout of the whole project" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_thyroid")
+def test_batches_too_small_for_a_mixture_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "thyroid", "--batch-size", "19", "--out", str(tmp_path)]) == 1
+    assert "error: batch_size is 19, expected at least 20" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("small_thyroid")
@@ -95,7 +155,8 @@ def test_a_checkpoint_is_not_silently_overwritten(tmp_path: Path, capsys: pytest
         (["fit", "tyroid"], "invalid choice: 'tyroid'"),
         (["fit", "thyroid", "--epochs", "0"], "argument --epochs: is 0, expected an integer of at least 1"),
         (["fit", "thyroid", "--epochs", "many"], "argument --epochs: invalid positive value: 'many'"),
-        (["fit", "thyroid", "--seed", "-1"], "argument --seed: is -1, expected an integer of at least 0"),
+        (["fit", "thyroid", "--seed", "-1"], "argument --seed: is -1, expected an integer from 0 to 1000000000"),
+        (["fit", "thyroid", "--seed", str(10**20)], "expected an integer from 0 to 1000000000"),
         (["fit", "thyroid", "--learning-rate", "nan"], "is nan, expected a finite number above 0"),
         (["fit", "thyroid", "--h", "sqrt"], "invalid choice: 'sqrt'"),
         (["reproduce", "table1", "--seeds", "4-0"], "is 4-0, expected the smaller seed first"),
@@ -163,6 +224,12 @@ def test_reproduce_writes_lines_and_table(
     written = (tmp_path / "results.md").read_text()
     assert "| thyroid | log d | robust | 0 to 1 |" in written
     assert "| thyroid | 0.001 | cosine | 0.5 | 1e-06 | feature | 1 | 0 |" in written
+    assert main(["reproduce", "selection", "--h", "log", "--docs", str(tmp_path)]) == 1
+    assert "selection has its own candidates" in capsys.readouterr().err
+    with (tmp_path / "results" / "table1.jsonl").open("a") as stream:
+        stream.write('{"experiment": "tab')
+    assert main(["reproduce", "table1", "--datasets", "thyroid", "--seeds", "0", "--docs", str(tmp_path)]) == 1
+    assert "table1.jsonl, line 3 is not JSON" in capsys.readouterr().err
     (tmp_path / "results.md").unlink()
     assert main(["reproduce", "table1", "--datasets", "thyroid", "--seeds", "0", "--docs", str(tmp_path)]) == 1
     assert "has no lines" in capsys.readouterr().err

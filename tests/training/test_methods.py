@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.conftest import small_job, small_model, small_table
 from training.datasets.base import protocol_a
@@ -175,6 +175,32 @@ def test_h_is_d_or_its_logarithm() -> None:
     log = build(x, small_job().settings, 0).eval()
     d = linear.losses(x).distortion / linear.lambda1
     assert torch.allclose(log.losses(x).distortion / log.lambda1, torch.log(d + 1e-3), atol=1e-5)
+
+
+def test_the_networks_have_the_papers_shapes(untrained: RaDOGAGA) -> None:
+    def widths(network: nn.Module) -> list[int]:
+        layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+        return [layers[0].in_features, *(layer.out_features for layer in layers)]
+
+    assert widths(untrained.encoder) == [6, 30, 24, 6]
+    assert widths(untrained.decoder) == [6, 24, 30, 6]
+    assert widths(untrained.estimation_network) == [8, 10, 2]
+
+
+def test_the_residual_features_are_trained_through(untrained: RaDOGAGA) -> None:
+    x = torch.from_numpy(small_table().x[:100])
+    rate = untrained.losses(x).rate.mean()
+    (gradient,) = torch.autograd.grad(rate, list(untrained.decoder.parameters())[-2:-1])
+    assert gradient.abs().sum() > 0  # the decoder has no other way to the rate
+
+
+def test_the_density_is_computed_in_float64(untrained: RaDOGAGA) -> None:
+    x = untrained.scaler(torch.from_numpy(small_table().x[:100]))
+    z = untrained.encoder(x)
+    assert untrained.density_features(x, z, untrained.decoder(z)).dtype == torch.float64
+    assert untrained.losses(x).rate.dtype == torch.float64
+    y = untrained.scored_features(x)
+    assert not torch.equal(y[:, -2:].float().double(), y[:, -2:])  # the residuals themselves, not float32's
 
 
 def test_noise_is_uniform_with_variance_a_twelfth() -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from rich.console import Console
 
+from training.experiments.results import ResultsError
 from training.fitting import Observer
 from training.jobs import Job
 from training.progress import watched
@@ -32,8 +33,18 @@ class Record(TypedDict):
 
 
 def read_records(path: Path) -> list[Record]:
-    """Returns the records of a file, none if there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """Returns the records of a file, none if there is no file.
+
+    Raises:
+        ResultsError: A line is not JSON, perhaps because writing it was cut off.
+    """
+    records: list[Record] = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ResultsError(f"{path}, line {number} is not JSON ({error.msg}); remove it and run again") from error
+    return records
 
 
 def append_record(path: Path, record: Record) -> None:

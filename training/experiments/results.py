@@ -7,7 +7,7 @@ END = "<!-- end of {name} -->"
 
 
 class ResultsError(Exception):
-    """The page has no place for a table."""
+    """The page has no place for a table, or the lines behind it can't be read."""
 
 
 def lines_file(docs: Path, name: str) -> Path:
@@ -21,6 +21,16 @@ def write_section(docs: Path, name: str, text: str) -> None:
     Raises:
         ResultsError: The page or its marks are missing.
     """
+    before, after = check_section(docs, name)
+    (docs / "results.md").write_text(f"{before}{BEGIN.format(name=name)}\n\n{text}\n{END.format(name=name)}{after}")
+
+
+def check_section(docs: Path, name: str) -> tuple[str, str]:
+    """Returns what stands before and after an experiment's section of results.md.
+
+    Raises:
+        ResultsError: The page or its marks are missing.
+    """
     page = docs / "results.md"
     begin, end = BEGIN.format(name=name), END.format(name=name)
     content = page.read_text() if page.exists() else ""
@@ -28,4 +38,4 @@ def write_section(docs: Path, name: str, text: str) -> None:
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise ResultsError(f"{page} has no lines '{begin}' and '{end}' to write the table between")
-    page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
+    return before, after
