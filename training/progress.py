@@ -25,16 +25,17 @@ def watched(label: str, console: Console) -> Iterator[Observer]:
     """
     if console.is_terminal:
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[state]}  ETA"),
+            BarColumn(bar_width=10),
+            TextColumn("{task.percentage:>3.0f}% ETA"),
             TimeRemainingColumn(elapsed_when_finished=True),
-        )
+            TextColumn("{task.fields[state]}"),
+        )  # what matters fits 80 columns
+        console.print(label, highlight=False, markup=False)
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(label, total=None, state="")
 
             def show(progress: fitting.Progress) -> None:
-                bar.update(task, total=progress.steps, completed=progress.step, state=describe(progress))
+                bar.update(task, total=progress.steps, completed=progress.step, state=terms(progress))
 
             yield throttled(show, SECONDS_BETWEEN_UPDATES)
     else:
@@ -55,10 +56,12 @@ def watched(label: str, console: Console) -> Iterator[Observer]:
 
 def describe(progress: fitting.Progress) -> str:
     """Says in one line where a fit stands."""
-    return (
-        f"epoch {progress.epoch}/{progress.epochs}  rate {progress.rate:.4g}"
-        f"  distortion {progress.distortion:.4g}  perturbation {progress.perturbation:.4g}"
-    )
+    return f"epoch {progress.epoch}/{progress.epochs}  {terms(progress)}"
+
+
+def terms(progress: fitting.Progress) -> str:
+    """Names the terms of the loss."""
+    return f"rate {progress.rate:.4g}  distortion {progress.distortion:.4g}  perturbation {progress.perturbation:.4g}"
 
 
 def throttled(show: Observer, seconds: float) -> Observer:

@@ -1,7 +1,9 @@
 """A fit is shown as a bar on a terminal, and as lines elsewhere."""
 
 import io
+import re
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -38,6 +40,16 @@ def test_steps_between_two_updates_are_passed_over(monkeypatch: pytest.MonkeyPat
         now[0] = float(step)
         observe(at(step))
     assert shown == [1, 11, 21, 31, 41, 51, 61, 71, 81, 91, 100]
+
+
+def test_a_bar_fits_a_terminal_of_80_columns() -> None:
+    out = io.StringIO()
+    with watched("kddcup-rev identity faithful", Console(file=out, force_terminal=True, width=80)) as observer:
+        for step in range(1, 101):
+            observer(replace(at(step), distortion=-1234567.0, rate=-123.4567))
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    last = text.replace("\r", "\n").strip().splitlines()[-1]
+    assert last.strip().endswith("100% ETA 0:00:00 rate -123.5  distortion -1.235e+06  perturbation 0.0003")
 
 
 def test_a_terminal_gets_a_bar() -> None:
