@@ -109,16 +109,7 @@ def export(model: FittedModel, out: Path) -> Path:
 def write(model: FittedModel, number: int, folder: Path) -> None:
     """Fills a model folder: three graphs, the mixture, examples and the manifest, in this order."""
     method, dataset, split = model.method, model.dataset, model.split
-    features, latent = dataset.x.shape[1], method.latent
-    half = dataset.x[split.train]
-
-    scorer = write_graph(Graph(method, "score"), "x", features, folder / "scorer.onnx", "score", ["N"])
-    encoder = write_graph(Graph(method, "encode"), "x", features, folder / "encoder.onnx", "z", ["N", latent])
-    decoder = write_graph(Graph(method, "decode"), "z", latent, folder / "decoder.onnx", "x_hat", ["N", features])
-    scores = check_parity(Graph(method, "score"), half, folder / "scorer.onnx")
-    z = check_parity(Graph(method, "encode"), half, folder / "encoder.onnx")
-    check_parity(Graph(method, "decode"), z, folder / "decoder.onnx")
-
+    graphs, scores = write_graphs(method, dataset.x[split.train], folder)
     mixture = method.density
     np.savez(
         folder / "mixture.npz",
@@ -128,16 +119,14 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
     )
     examples = example_rows(dataset, split)
     write_examples(method, examples, folder / "examples.json")
-
     threshold = contamination_threshold(scores, dataset.contamination)
-    y, judged = dataset.y[split.test], run_in_batches(open_session(folder / "scorer.onnx"), dataset.x[split.test])
     manifest = {
         "format_version": FORMAT_VERSION,
         "dataset": dataset.name,
         "version": number,
         "method": type(method).__name__,
         "features": describe_features(dataset, split),
-        "graphs": {"scorer": scorer, "encoder": encoder, "decoder": decoder},
+        "graphs": graphs,
         "density": {
             **hashed(folder / "mixture.npz"),
             "kind": "gaussian_mixture",
@@ -152,20 +141,42 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
             "rows": len(scores),
             "flagged": int((scores.astype(np.float64) >= threshold).sum()),
         },
-        "provenance": {
-            "recipe": model.job.recipe,
-            "settings": model.settings.to_json(),
-            "seed": model.job.seed,
-            "data_sha256": dataset.sha256,
-            "protocol": "A",
-            "libraries": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-            "metrics": {
-                "shipped_threshold": evaluate(y, judged, threshold),
-                "test_percentile": evaluate(y, judged, percentile_threshold(judged, dataset.contamination)),
-            },
-        },
+        "provenance": describe_provenance(model, folder / "scorer.onnx", threshold),
     }
     write_manifest(manifest, folder / "manifest.json")
+
+
+def write_graphs(method: RaDOGAGA, half: Rows, folder: Path) -> tuple[dict[str, Any], Rows]:
+    """Writes the three graphs and checks them on the training half (N, M); returns their descriptions and its scores."""
+    features, latent = half.shape[1], method.latent
+    score, encode, decode = (Graph(method, function) for function in ("score", "encode", "decode"))
+    graphs = {
+        "scorer": write_graph(score, "x", features, folder / "scorer.onnx", "score", ["N"]),
+        "encoder": write_graph(encode, "x", features, folder / "encoder.onnx", "z", ["N", latent]),
+        "decoder": write_graph(decode, "z", latent, folder / "decoder.onnx", "x_hat", ["N", features]),
+    }
+    scores = check_parity(score, half, folder / "scorer.onnx")
+    z = check_parity(encode, half, folder / "encoder.onnx")
+    check_parity(decode, z, folder / "decoder.onnx")
+    return graphs, scores
+
+
+def describe_provenance(model: FittedModel, scorer: Path, threshold: float) -> dict[str, Any]:
+    """Says where a model comes from, and what its scorer is worth on the test half."""
+    dataset, test = model.dataset, model.split.test
+    y, scores = dataset.y[test], run_in_batches(open_session(scorer), dataset.x[test])
+    return {
+        "recipe": model.job.recipe,
+        "settings": model.settings.to_json(),
+        "seed": model.job.seed,
+        "data_sha256": dataset.sha256,
+        "protocol": "A",
+        "libraries": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "metrics": {
+            "shipped_threshold": evaluate(y, scores, threshold),
+            "test_percentile": evaluate(y, scores, percentile_threshold(scores, dataset.contamination)),
+        },
+    }
 
 
 def write_manifest(manifest: dict[str, Any], path: Path) -> None:
