@@ -147,7 +147,7 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
 
 
 def write_graphs(method: RaDOGAGA, half: Rows, folder: Path) -> tuple[dict[str, Any], Rows]:
-    """Writes the three graphs and checks them on the training half (N, M); returns their descriptions and its scores."""
+    """Writes three graphs and checks them on the training half (N, M); returns their descriptions and its scores."""
     features, latent = half.shape[1], method.latent
     score, encode, decode = (Graph(method, function) for function in ("score", "encode", "decode"))
     graphs = {
