@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
+from tests.server import MODELS
 
-MODELS = Path(__file__).parents[2] / "models"
 SECONDS_TO_READINESS = 60.0
 
 

@@ -16,7 +16,8 @@ from service.errors import StartError
 from service.repository import ModelRepository
 from service.runtime import Runtime
 from service.settings import Settings
-from tests.service.conftest import MODELS, wait_until_ready
+from tests.server import MODELS
+from tests.service.conftest import wait_until_ready
 
 
 def test_it_lives_before_it_is_ready(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:

@@ -13,7 +13,7 @@ from starlette.types import Message
 
 from service.app import create_app
 from service.settings import Settings
-from tests.service.conftest import MODELS
+from tests.server import MODELS
 
 ROW = [0.774193, 0.001132, 0.137571, 0.275701, 0.295775, 0.236066]
 

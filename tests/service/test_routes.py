@@ -20,7 +20,8 @@ from service import routes
 from service.app import create_app
 from service.detector import Detector, Matrix
 from service.settings import Settings
-from tests.service.conftest import MODELS, wait_until_ready
+from tests.server import MODELS
+from tests.service.conftest import wait_until_ready
 
 JSON = {"content-type": "application/json"}
 ROW = [0.774193, 0.001132, 0.137571, 0.275701, 0.295775, 0.236066]

@@ -11,7 +11,7 @@ from service import runtime
 from service.errors import StartError
 from service.runtime import CPU, CUDA, TENSORRT, Runtime
 from service.settings import Provider
-from tests.service.conftest import MODELS
+from tests.server import MODELS
 
 
 class StandInSession:
