@@ -1,6 +1,6 @@
 """Small tables in place of the public ones, and a model that is fitted in a second."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 
 from training.datasets import DATASETS
 from training.datasets.base import Dataset, Feature, protocol_a
+from training.experiments.records import Record
 from training.export import export
 from training.fitting import build, fit
 from training.jobs import FittedModel, Job
@@ -42,6 +43,22 @@ def small_model(seed: int = 0) -> FittedModel:
     method = build(x, job.settings, seed)
     fit(method, x, job.settings, seed)
     return FittedModel(job, method, dataset, split)
+
+
+def record_of(experiment: str, job: Job, metrics: Mapping[str, object], **other_settings: object) -> Record:
+    """Makes the line that a run would have left."""
+    return Record(
+        experiment=experiment,
+        method="RaDOGAGA",
+        h=job.h,
+        recipe=job.recipe,
+        dataset=job.dataset,
+        seed=job.seed,
+        settings={**job.settings.to_json(), **other_settings},
+        metrics=metrics,
+        seconds=10.0,
+        commit="",
+    )
 
 
 @pytest.fixture(scope="session")

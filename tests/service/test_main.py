@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.server import MODELS, ROOT, SECONDS, SERVICE, environment, serving
@@ -31,6 +32,26 @@ def test_it_scores_real_rows_of_each_model_and_stops_on_sigterm(tmp_path: Path) 
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=SECONDS) == 0
     assert any(line["logger"] == "service.access" and line.get("dataset") == "thyroid" for line in server.lines())
+
+
+def test_what_is_far_too_much_is_refused_by_the_default_settings(tmp_path: Path) -> None:
+    """200,000 rows, and 100 MB of a body whose length is said, or isn't."""
+    headers = {"content-type": "application/json"}
+    rows = json.dumps({"dataset": "thyroid", "vectors": [[0.5] * 6] * 200_000}).encode()
+    with serving(tmp_path / "log") as server, server.client() as client:
+        answer = client.post("/score", content=rows, headers=headers)
+        assert (answer.status_code, answer.json()["kind"]) == (413, "too_many_rows")
+        assert answer.json()["detail"] == "vectors has 200000 rows, at most 16384 are taken per request."
+        megabyte = b" " * 1_000_000
+        contents: list[bytes | Iterator[bytes]] = [megabyte * 100, (megabyte for _ in range(100))]
+        for content in contents:
+            try:
+                answer = client.post("/score", content=content, headers=headers)
+            except httpx.TransportError:  # the connection was closed while we were still sending
+                continue
+            assert (answer.status_code, answer.json()["kind"]) == (413, "body_too_large")
+        refused = 'radogaga_errors_total{kind="body_too_large"} 2.0'
+        assert refused in client.get("/metrics").text
 
 
 def test_sigterm_lets_requests_under_way_finish(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+"""A client's values as errors repeat them."""
+
 import pytest
 
 from service.quotes import Unrepresentable, describe

@@ -1,3 +1,5 @@
+"""Distances by hand."""
+
 import torch
 
 from training.distances import squared_error

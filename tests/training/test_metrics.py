@@ -1,3 +1,5 @@
+"""Metrics by hand."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Scalers: their range, constant columns, what lies outside."""
+
 import torch
 
 from training.preprocessing import MinMax

@@ -1,3 +1,5 @@
+"""The residual features by hand, and where rows are zero."""
+
 import math
 
 import pytest

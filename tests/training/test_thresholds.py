@@ -1,3 +1,5 @@
+"""Thresholds flag what they are asked to, and never half a tie."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The split of protocol A."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Only the section of an experiment is rewritten."""
+
 from pathlib import Path
 
 import pytest

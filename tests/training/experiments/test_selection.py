@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import small_job, small_table
+from tests.conftest import record_of, small_job, small_table
 from training.datasets import DATASETS
 from training.datasets.base import Dataset, Split, protocol_a
 from training.experiments import selection
@@ -93,19 +93,7 @@ def test_a_fit_that_fails_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def record(seed: int, metrics: Mapping[str, object]) -> Record:
-    job = jobs(["thyroid"], [seed])[2]
-    return Record(
-        experiment="selection",
-        method="RaDOGAGA",
-        h="log",
-        recipe="robust",
-        dataset="thyroid",
-        seed=seed,
-        settings=job.settings.to_json(),
-        metrics=metrics,
-        seconds=1.0,
-        commit="",
-    )
+    return record_of("selection", jobs(["thyroid"], [seed])[2], metrics)
 
 
 def test_the_table_counts_failures() -> None:

@@ -1,26 +1,16 @@
+"""Table 1: its runs, its measure and its cells."""
+
 import pytest
 
-from tests.conftest import small_job
+from tests.conftest import record_of, small_job
 from training.experiments.records import Record
 from training.experiments.table1 import jobs, measure, render
-from training.settings import named
 
 
-def record(seed: int, f1: float, **other: object) -> Record:
+def record(seed: int, f1: float, **other_settings: object) -> Record:
     metrics = {"precision": f1, "recall": f1, "f1": f1, "auroc": 0.9, "average_precision": 0.5, "flagged": 48}
-    settings = {**named("thyroid", "log", "robust").to_json(), **other}
-    return Record(
-        experiment="table1",
-        method="RaDOGAGA",
-        h="log",
-        recipe="robust",
-        dataset="thyroid",
-        seed=seed,
-        settings=settings,
-        metrics=metrics,
-        seconds=10.0,
-        commit="",
-    )
+    (job,) = jobs(["thyroid"], None, ["robust"], [seed])
+    return record_of("table1", job, metrics, **other_settings)
 
 
 def test_runs_are_listed_seed_by_seed_with_the_papers_better_h() -> None:

@@ -1,3 +1,5 @@
+"""Layers, activations and how weights start."""
+
 import math
 
 import pytest
