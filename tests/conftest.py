@@ -1,18 +1,20 @@
 """Small tables in place of the public ones, and a model that is fitted in a second."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from training.datasets import DATASETS
-from training.datasets.base import Dataset, Feature, protocol_a
-from training.experiments.records import Record
+from training.datasets.base import Dataset, Feature
 from training.export import export
-from training.fitting import build, fit
-from training.jobs import FittedModel, Job
+from training.fitting import Member, fit
+from training.jobs import FittedModel, Job, build, run
+from training.methods.mixture_autoencoder import MixtureAutoencoder
+from training.settings import MethodName, Settings
 
 FEATURES = ("age", "TSH", "T3", "TT4", "T4U", "FTI")
 EPOCHS = 30
@@ -30,47 +32,61 @@ def small_table(seed: int = 0, normal: int = 600, anomalies: int = 61) -> Datase
     return Dataset("thyroid", features, x, y, contamination=0.1, sha256="0" * 64)
 
 
-def small_job(seed: int = 0, **overrides: object) -> Job:
+def small_job(seed: int = 0, method: MethodName = "RaDOGAGA", members: int = 1, **overrides: object) -> Job:
     """Describes a short fit of the small table."""
-    return Job("thyroid", "log", "robust", seed, "table2", {"batch_size": 100, "epochs": EPOCHS, **overrides})
-
-
-def small_model(seed: int = 0) -> FittedModel:
-    """Fits the small table."""
-    job, dataset = small_job(seed), small_table()
-    split = protocol_a(dataset.y, seed)
-    x = torch.from_numpy(dataset.x[split.normal])
-    method = build(x, job.settings, seed)
-    fit(method, x, job.settings, seed)
-    return FittedModel(job, method, dataset, split)
-
-
-def record_of(experiment: str, job: Job, metrics: Mapping[str, object], **other_settings: object) -> Record:
-    """Makes the line that a run would have left."""
-    return Record(
-        experiment=experiment,
-        method="RaDOGAGA",
-        h=job.h,
-        recipe=job.recipe,
-        dataset=job.dataset,
-        seed=job.seed,
-        settings={**job.settings.to_json(), **other_settings},
-        metrics=metrics,
-        seconds=10.0,
-        commit="",
+    return Job(
+        dataset="thyroid",
+        method=method,
+        h="identity" if method == "DAGMM" else "log",
+        recipe="robust" if members == 1 else "ensemble",
+        seed=seed,
+        overrides={"batch_size": 100, "epochs": EPOCHS, "members": members, **overrides},
     )
+
+
+def small_model(job: Job) -> FittedModel:
+    """Fits the small table."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DATASETS, "thyroid", small_table)
+        return run(job)
+
+
+def small_rows() -> Tensor:
+    """The normal rows of the small table."""
+    table = small_table()
+    return torch.from_numpy(table.x[~table.y])
+
+
+def fit_alone(x: Tensor, settings: Settings, seed: int = 0, method: MethodName = "RaDOGAGA") -> MixtureAutoencoder:
+    """Fits one model on all rows of `x`, and raises what went wrong with it."""
+    member = Member(build(method, x, settings, seed), torch.arange(len(x)), seed)
+    for error in fit([member], x, settings).values():
+        raise error
+    return member.method
 
 
 @pytest.fixture(scope="session")
 def fitted() -> FittedModel:
     """A fitted model of the small table; tests must leave it as it is."""
-    return small_model()
+    return small_model(small_job())
 
 
 @pytest.fixture(scope="session")
 def exported(fitted: FittedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that `fitted` was exported to."""
     return export(fitted, tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def fitted_ensemble() -> FittedModel:
+    """Three members fitted to the small table; tests must leave them as they are."""
+    return small_model(small_job(members=3))
+
+
+@pytest.fixture(scope="session")
+def exported_ensemble(fitted_ensemble: FittedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `fitted_ensemble` was exported to."""
+    return export(fitted_ensemble, tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

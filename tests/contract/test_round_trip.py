@@ -1,6 +1,5 @@
 """What the exporter writes, the service reads: PyTorch's results come out of the service's sessions."""
 
-import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from service.detector import Detector
 from service.errors import StartError
 from service.runtime import Runtime
+from tests.conftest import small_job, small_model
 from training.datasets.base import Feature
 from training.export import export
 from training.jobs import FittedModel
@@ -26,14 +26,31 @@ def differs(got: NDArray[np.floating], expected: torch.Tensor) -> float:
     return float((np.abs(got - wanted) / np.maximum(1, np.abs(wanted))).max())
 
 
-def test_scores_latents_and_reconstructions_are_pytorchs(fitted: FittedModel, exported: Path) -> None:
-    detector = Detector.load(exported, CPU)
-    x = fitted.dataset.x
+@pytest.fixture(scope="module", params=["RaDOGAGA", "ensemble", "DAGMM"])
+def model_and_folder(
+    request: pytest.FixtureRequest,
+    fitted: FittedModel,
+    exported: Path,
+    fitted_ensemble: FittedModel,
+    exported_ensemble: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[FittedModel, Path]:
+    """A fitted model of each kind with the folder it was exported to."""
+    if request.param == "DAGMM":
+        model = small_model(small_job(method="DAGMM"))
+        return model, export(model, tmp_path_factory.mktemp("models"))
+    return (fitted, exported) if request.param == "RaDOGAGA" else (fitted_ensemble, exported_ensemble)
+
+
+def test_scores_latents_and_reconstructions_are_pytorchs(model_and_folder: tuple[FittedModel, Path]) -> None:
+    model, folder = model_and_folder
+    detector = Detector.load(folder, CPU)
+    assert detector.manifest.method == model.job.method
+    x = model.dataset.x
     with torch.no_grad():
         rows = torch.from_numpy(x)
-        method = copy.deepcopy(fitted.method).double()  # as the graphs compute
-        scores, z = method.score(rows.double()), method.encode(rows.double())
-        x_hat = method.decode(z.float().double())
+        scores, z = model.method.score(rows), model.method.encode(rows)
+        x_hat = model.method.decode(z.float().double())
     assert differs(detector.score(x).scores, scores) <= 1e-5
     assert differs(detector.encode(x), z) <= 1e-5
     assert differs(detector.decode(z.float().numpy()), x_hat) <= 1e-5

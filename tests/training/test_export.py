@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import jsonschema
 import numpy as np
@@ -18,6 +19,8 @@ from training import export as exporter
 from training.datasets.base import Feature
 from training.export import ExportError, Graph, check_parity, describe_features, export, write_graph, write_manifest
 from training.jobs import FittedModel
+from training.methods.ensemble import Ensemble
+from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.thresholds import contamination_threshold
 
 
@@ -49,6 +52,7 @@ def test_the_mixture_file_explains_the_score(fitted: FittedModel, exported: Path
     with np.load(exported / "mixture.npz") as mixture:
         weights, means, covariances = (mixture[name] for name in ("weights", "means", "covariances"))
     x = torch.from_numpy(fitted.dataset.x[fitted.split.test][:50])
+    assert isinstance(fitted.method, MixtureAutoencoder)
     with torch.no_grad():
         y = fitted.method.scored_features(x).numpy()
         scores = fitted.method.score(x).numpy()
@@ -56,6 +60,41 @@ def test_the_mixture_file_explains_the_score(fitted: FittedModel, exported: Path
         np.log(w) + multivariate_normal(m, c).logpdf(y) for w, m, c in zip(weights, means, covariances, strict=True)
     ]
     assert np.allclose(-logsumexp(terms, axis=0), scores, rtol=1e-6)
+
+
+def test_the_mixture_file_of_an_ensemble_explains_its_score(
+    fitted_ensemble: FittedModel, exported_ensemble: Path
+) -> None:
+    with np.load(exported_ensemble / "mixture.npz") as arrays:
+        mixture = {name: arrays[name] for name in arrays.files}
+    assert isinstance(fitted_ensemble.method, Ensemble)
+    x, expected = torch.from_numpy(fitted_ensemble.dataset.x[fitted_ensemble.split.test][:50]), np.zeros(50)
+    with torch.no_grad():
+        y, scores = fitted_ensemble.method.stacked.scored_features(x).numpy(), fitted_ensemble.method.score(x).numpy()
+    for member in range(3):
+        parameters = zip(*(mixture[name][member] for name in ("weights", "means", "covariances")), strict=True)
+        terms = [np.log(w) + multivariate_normal(m, c).logpdf(y[member]) for w, m, c in parameters]
+        expected += (-logsumexp(terms, axis=0) - mixture["medians"][member]) / mixture["ranges"][member] / 3
+    assert np.allclose(expected, scores, rtol=1e-6)
+
+
+def test_an_ensemble_is_one_scorer_and_its_first_members_encoder(
+    fitted_ensemble: FittedModel, exported_ensemble: Path
+) -> None:
+    manifest = manifest_of(exported_ensemble)
+    assert manifest["method"] == "RaDOGAGA"
+    assert cast("dict[str, object]", manifest["density"])["members"] == 3
+    x = fitted_ensemble.dataset.x
+    assert isinstance(fitted_ensemble.method, Ensemble)
+    with torch.no_grad():
+        scores, z = (
+            fitted_ensemble.method.score(torch.from_numpy(x)),
+            fitted_ensemble.method.first.encode(torch.from_numpy(x)),
+        )
+    session = exporter.open_session(exported_ensemble / "scorer.onnx")
+    assert np.allclose(exporter.run_in_batches(session, x), scores, rtol=1e-5, atol=1e-5)
+    session = exporter.open_session(exported_ensemble / "encoder.onnx")
+    assert np.allclose(exporter.run_in_batches(session, x), z, rtol=1e-5, atol=1e-5)
 
 
 def test_the_threshold_is_the_training_halfs(fitted: FittedModel, exported: Path) -> None:

@@ -8,8 +8,10 @@ import torch
 
 from tests.conftest import small_job, small_table
 from training.datasets import DATASETS
-from training.datasets.base import protocol_a
-from training.jobs import FittedModel, run
+from training.datasets.base import Dataset, protocol_a
+from training.fitting import FitError
+from training.jobs import FittedModel, run, run_together
+from training.methods.ensemble import Ensemble
 
 
 def fitted(monkeypatch: pytest.MonkeyPatch, x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> FittedModel:
@@ -33,4 +35,43 @@ def test_neither_anomalies_nor_the_test_half_reach_the_fit(monkeypatch: pytest.M
 def test_a_model_knows_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fitted(monkeypatch, small_table().x)
     assert model.settings == small_job(2).settings
-    assert not model.method.training
+    assert model.dataset.name == "thyroid"
+
+
+def test_jobs_trained_together_are_as_if_alone(small_thyroid: Dataset) -> None:
+    together = run_together([small_job(seed) for seed in (1, 2)])
+    for seed, model in zip((1, 2), together, strict=True):
+        assert isinstance(model, FittedModel)
+        x = torch.from_numpy(small_thyroid.x[protocol_a(small_thyroid.y, seed).test])
+        alone = run(small_job(seed))
+        with torch.no_grad():
+            assert torch.allclose(model.method.score(x), alone.method.score(x), rtol=1e-3, atol=1e-3)
+        assert np.array_equal(model.split.normal, protocol_a(small_thyroid.y, seed).normal)
+
+
+def test_the_members_of_an_ensemble_have_one_split_and_seeds_of_their_own(small_thyroid: Dataset) -> None:
+    first, second = run_together([small_job(seed, members=3) for seed in (0, 1)])
+    assert isinstance(first, FittedModel)
+    assert isinstance(second, FittedModel)
+    assert isinstance(first.method, Ensemble)
+    weights = first.method.stacked.encoder.last.weight
+    assert len({tuple(own.flatten().tolist()) for own in weights}) == 3
+    lower = first.method.stacked.scaler.lower
+    assert torch.equal(lower[0], lower[1])
+    alone = run(small_job(0))
+    x = torch.from_numpy(small_thyroid.x[:50])
+    with torch.no_grad():
+        assert torch.allclose(first.method.first.score(x), alone.method.score(x), rtol=1e-3, atol=1e-3)
+
+
+def test_what_goes_wrong_is_told_for_each_job(small_thyroid: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = small_thyroid.x.copy()
+    only_first = np.setdiff1d(protocol_a(small_thyroid.y, 0).normal, protocol_a(small_thyroid.y, 1).normal)
+    x[only_first] = np.nan
+    monkeypatch.setitem(DATASETS, "thyroid", lambda: replace(small_thyroid, x=x))
+    failed, sound = run_together([small_job(0), small_job(1)])
+    assert isinstance(failed, FitError)
+    assert isinstance(sound, FittedModel)
+    with pytest.raises(FitError, match="step 1 of"):
+        run(small_job(0))
+    assert isinstance(run_together([small_job(0, members=2)])[0], FitError)

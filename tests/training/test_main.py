@@ -12,9 +12,15 @@ import pytest
 
 from training import export as exporter
 from training.__main__ import main
+from training.experiments import EXPERIMENTS
+from training.experiments.ablation import CANDIDATES
 from training.export import ExportError
 from training.fitting import Run
+from training.jobs import FittedModel
+from training.methods.ensemble import Ensemble
 from training.settings import ROBUST
+
+CHECKPOINT = ".fit-RaDOGAGA-log-robust-table2-seed0.pt"
 
 FIT = ["fit", "thyroid", "--epochs", "6", "--batch-size", "100"]
 
@@ -91,7 +97,7 @@ def test_a_failed_export_does_not_lose_the_fit(
     with monkeypatch.context() as patch:
         patch.setattr(exporter, "write", fail)
         assert main([*FIT, "--out", str(tmp_path)]) == (1 if isinstance(failure, ExportError) else 130)
-    checkpoint = tmp_path / "thyroid" / ".fit-log-robust-table2-seed0.pt"
+    checkpoint = tmp_path / "thyroid" / CHECKPOINT
     assert list(checkpoint.parent.iterdir()) == [checkpoint]
     error = capsys.readouterr().err
     assert f"the fit is kept in {checkpoint}; the same command with --resume exports it" in error
@@ -139,7 +145,7 @@ def test_batches_too_small_for_a_mixture_are_refused(tmp_path: Path, capsys: pyt
 
 @pytest.mark.usefixtures("small_thyroid")
 def test_a_checkpoint_is_not_silently_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = tmp_path / "thyroid" / ".fit-log-robust-table2-seed0.pt"
+    checkpoint = tmp_path / "thyroid" / CHECKPOINT
     checkpoint.parent.mkdir()
     checkpoint.write_bytes(b"")
     assert main([*FIT, "--out", str(tmp_path)]) == 1
@@ -203,33 +209,74 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_gives_the_same_model(tmp_path: Pa
     assert process.wait(timeout=60) == 130
     assert "interrupted: stopped after step" in log.read_text()
     assert "go on with the same command and --resume" in log.read_text()
-    assert [path.name for path in (tmp_path / "a" / "thyroid").iterdir()] == [".fit-log-robust-table2-seed0.pt"]
+    assert [path.name for path in (tmp_path / "a" / "thyroid").iterdir()] == [
+        ".fit-RaDOGAGA-log-robust-table2-seed0.pt"
+    ]
     for arguments in (command("a", "--resume"), command("b")):
         subprocess.run(arguments, cwd=root, check=True, capture_output=True, timeout=120)
     examples = [(tmp_path / out / "thyroid" / "1" / "examples.json").read_bytes() for out in ("a", "b")]
     assert examples[0] == examples[1]
 
 
+PAGE = "".join(
+    f"<!-- {name}: written by `python -m training reproduce {name}` -->\n<!-- end of {name} -->\n"
+    for name in EXPERIMENTS
+)
+
+
 @pytest.mark.usefixtures("small_thyroid")
-def test_reproduce_writes_lines_and_table(
+def test_reproduce_writes_lines_and_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(ROBUST["thyroid"], "epochs", 3)
-    page = "<!-- {0}: written by `python -m training reproduce {0}` -->\n<!-- end of {0} -->\n"
-    (tmp_path / "results.md").write_text(page.format("table1") + page.format("selection"))
-    for name, seeds in (("table1", "0-1"), ("selection", "0")):
-        assert main(["reproduce", name, "--datasets", "thyroid", "--seeds", seeds, "--docs", str(tmp_path)]) == 0
-    assert len((tmp_path / "results" / "table1.jsonl").read_text().splitlines()) == 2
-    assert len((tmp_path / "results" / "selection.jsonl").read_text().splitlines()) == 4
+    monkeypatch.setitem(CANDIDATES, "thyroid", [{}, {"averaging": 0.0}])
+    (tmp_path / "results.md").write_text(PAGE)
+    common = ["--datasets", "thyroid", "--workers", "1", "--docs", str(tmp_path)]
+    assert main(["reproduce", "table1", "--recipes", "robust", "--seeds", "0-1", *common]) == 0
+    assert main(["reproduce", "ablation", "--seeds", "0", *common]) == 0
+    assert len((tmp_path / "results" / "table1.jsonl").read_text().splitlines()) == 6
+    assert len((tmp_path / "results" / "ablation.jsonl").read_text().splitlines()) == 2
     written = (tmp_path / "results.md").read_text()
-    assert "| thyroid | log d | robust | 0 to 1 |" in written
-    assert "| thyroid | 0.001 | cosine | 0.5 | 1e-06 | feature | 1 | 0 |" in written
-    assert main(["reproduce", "selection", "--h", "log", "--docs", str(tmp_path)]) == 1
-    assert "selection has its own candidates" in capsys.readouterr().err
+    for line in (
+        "| DAGMM | `robust` | 0 to 1 |",
+        "| RaDOGAGA(log d) | `robust` | 0 to 1 |",
+        "| thyroid | averaging 0.0 | 1 |",
+    ):
+        assert line in written
+    capsys.readouterr()
+    assert main(["reproduce", "--list", "--recipes", "robust", "--seeds", "0-3", *common]) == 0
+    assert "6/12" in capsys.readouterr().out
     with (tmp_path / "results" / "table1.jsonl").open("a") as stream:
         stream.write('{"experiment": "tab')
-    assert main(["reproduce", "table1", "--datasets", "thyroid", "--seeds", "0", "--docs", str(tmp_path)]) == 1
-    assert "table1.jsonl, line 3 is not JSON" in capsys.readouterr().err
+    assert main(["reproduce", "table1", "--seeds", "0", *common]) == 1
+    assert "table1.jsonl, line 7 is not JSON" in capsys.readouterr().err
     (tmp_path / "results.md").unlink()
-    assert main(["reproduce", "table1", "--datasets", "thyroid", "--seeds", "0", "--docs", str(tmp_path)]) == 1
+    assert main(["reproduce", "table1", "--seeds", "0", *common]) == 1
     assert "has no lines" in capsys.readouterr().err
+
+
+def test_an_experiment_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "table2"]) == 1
+    assert "experiment is 'table2', expected one of table1, table4, protocol_b" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_thyroid")
+def test_fit_takes_a_method_and_a_recipe(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[FittedModel] = []
+
+    def noting_export(model: FittedModel, _: Path) -> Path:
+        written.append(model)
+        return exported
+
+    monkeypatch.setattr("training.__main__.export", noting_export)
+    assert main([*FIT, "--method", "DAGMM", "--out", str(tmp_path)]) == 0
+    assert "penalty" in capsys.readouterr().out
+    assert main([*FIT, "--recipe", "ensemble", "--out", str(tmp_path)]) == 0
+    dagmm, ensemble = written
+    assert (dagmm.job.method, dagmm.job.h, dagmm.settings.lambda1) == ("DAGMM", "identity", 0.1)
+    assert isinstance(ensemble.method, Ensemble)
+    assert len(ensemble.method.medians) == 10
+    assert main([*FIT, "--method", "DAGMM", "--h", "log", "--out", str(tmp_path)]) == 1
+    assert "h is log, but DAGMM has no h" in capsys.readouterr().err

@@ -7,7 +7,13 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from training.densities.mixture import GaussianMixture, mixture_moments
+from training.densities.mixture import (
+    GaussianMixture,
+    batch_rate,
+    mixture_log_prob,
+    mixture_moments,
+    precisions_cholesky,
+)
 
 
 def random_mixture(seed: int, components: int, dimensions: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,25 +82,65 @@ def test_a_determinant_beyond_float32_is_no_trouble() -> None:
     assert mixture.log_prob(torch.zeros(1, dimensions).double()).item() == pytest.approx(expected)
 
 
+def with_floor(y: Tensor, responsibilities: Tensor, floor: float = 1e-6) -> GaussianMixture:
+    weights, means, covariances = mixture_moments(y, responsibilities)
+    return GaussianMixture(weights, means, covariances + floor * torch.eye(y.shape[-1]).double())
+
+
 def test_an_empty_component_stays_finite_and_counts_for_nothing() -> None:
     y, _ = random_rows(0, 100, 3, 1)
     one, none = torch.ones(100, 1).double(), torch.zeros(100, 1).double()
-    two = GaussianMixture.from_responsibilities(y, torch.cat([one, none], dim=1), 1e-6)
-    alone = GaussianMixture.from_responsibilities(y, one, 1e-6)
-    assert torch.allclose(two.log_prob(y), alone.log_prob(y))
+    two = with_floor(y, torch.cat([one, none], dim=1))
+    assert torch.allclose(two.log_prob(y), with_floor(y, one).log_prob(y))
 
 
 def test_a_singular_covariance_is_an_error_not_a_number() -> None:
     y = torch.zeros(10, 2, dtype=torch.float64)
-    with pytest.raises(torch.linalg.LinAlgError, match="not positive-definite"):  # type: ignore[attr-defined]
-        GaussianMixture.from_responsibilities(y, torch.ones(10, 1).double())
-    assert GaussianMixture.from_responsibilities(y, torch.ones(10, 1).double(), 1e-6).log_prob(y).isfinite().all()
+    with pytest.raises(torch.linalg.LinAlgError, match="not positive definite"):  # type: ignore[attr-defined]
+        with_floor(y, torch.ones(10, 1).double(), 0.0)
+    assert with_floor(y, torch.ones(10, 1).double()).log_prob(y).isfinite().all()
 
 
-def test_the_floor_is_added_to_variances() -> None:
-    weights, means, covariances = random_mixture(0, 2, 3)
-    floored = GaussianMixture(weights, means, covariances, variance_floor=0.5)
-    assert torch.allclose(floored.covariances, covariances + 0.5 * torch.eye(3).double())
+def slow_rate(y: Tensor, responsibilities: Tensor, floors: Tensor) -> tuple[Tensor, Tensor]:
+    """What `batch_rate` computes, by its parts, with the gradient that autograd finds."""
+    weights, means, covariances = mixture_moments(y, responsibilities)
+    covariances = covariances + torch.diag(floors)
+    return -mixture_log_prob(y, weights.log(), means, precisions_cholesky(covariances)), covariances
+
+
+@pytest.mark.parametrize("shape", [(40,), (3, 40)])
+def test_the_rate_of_a_batch_and_its_gradient_are_those_of_its_parts(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randn(*shape, 4, dtype=torch.float64, generator=generator).requires_grad_()
+    logits = torch.randn(*shape, 3, dtype=torch.float64, generator=generator).requires_grad_()
+    floors = torch.tensor([1e-3, 0.1, 1e-6, 2.0], dtype=torch.float64)
+    upstream = torch.rand(*shape, dtype=torch.float64, generator=generator)
+    found = []
+    for rate_of in (batch_rate, slow_rate):
+        rate, covariances = rate_of(y, torch.softmax(logits, dim=-1), floors)
+        total = (upstream * rate).sum() + 0.1 * covariances.diagonal(dim1=-2, dim2=-1).reciprocal().sum()
+        found.append([rate, covariances, *torch.autograd.grad(total, [y, logits])])
+    for fast, slow in zip(*found, strict=True):
+        assert torch.allclose(fast, slow, rtol=1e-9, atol=1e-9)
+
+
+def test_the_rate_of_a_batch_agrees_with_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(1)
+    y = torch.randn(12, 2, dtype=torch.float64, generator=generator).requires_grad_()
+    logits = torch.randn(12, 2, dtype=torch.float64, generator=generator).requires_grad_()
+    floors = torch.full((2,), 0.1, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda y, p: batch_rate(y, torch.softmax(p, dim=-1), floors), (y, logits))
+
+
+def test_a_singular_member_of_a_stack_is_nan_and_the_others_are_not() -> None:
+    y = torch.randn(2, 30, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y[1] = 0.0
+    y.requires_grad_()
+    rate, _ = batch_rate(y, torch.ones(2, 30, 1).double(), torch.zeros(2).double())
+    assert rate[0].isfinite().all()
+    assert rate[1].isnan().all()
+    (gradient,) = torch.autograd.grad(rate.sum(), [y])
+    assert gradient[0].isfinite().all()
 
 
 def test_the_state_holds_all_that_scoring_needs() -> None:

@@ -9,11 +9,12 @@ import pytest
 from rich.console import Console
 
 from training.fitting import Progress
-from training.progress import throttled, watched
+from training.progress import swept, throttled, watched
 
 
 def at(step: int, steps: int = 100) -> Progress:
-    return Progress(step, steps, step // 10, steps // 10, rate=-1.5, distortion=20.25, perturbation=3e-4)
+    terms = {"rate": -1.5, "distortion": 20.25, "perturbation": 3e-4}
+    return Progress(step, steps, step // 10, steps // 10, terms)
 
 
 def test_lines_tell_epoch_terms_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +47,8 @@ def test_a_bar_fits_a_terminal_of_80_columns() -> None:
     out = io.StringIO()
     with watched("kddcup-rev identity faithful", Console(file=out, force_terminal=True, width=80)) as observer:
         for step in range(1, 101):
-            observer(replace(at(step), distortion=-1234567.0, rate=-123.4567))
+            terms = {"rate": -123.4567, "distortion": -1234567.0, "perturbation": 3e-4}
+            observer(replace(at(step), terms=terms))
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
     last = text.replace("\r", "\n").strip().splitlines()[-1]
     assert last.strip().endswith("100% ETA 0:00:00 rate -123.5  distortion -1.235e+06  perturbation 0.0003")
@@ -61,3 +63,25 @@ def test_a_terminal_gets_a_bar() -> None:
     assert "100%" in text
     assert "rate -1.5  distortion 20.25  perturbation 0.0003" in text
     assert "ETA" in text
+
+
+def test_a_sweep_tells_the_share_of_all_its_parts_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    out = io.StringIO()
+    with swept("table1", {"small": 1.0, "large": 3.0}, Console(file=out)) as report:
+        now[0] = 100.0
+        report("small", 1.0)
+        now[0] = 120.0
+        report("large", 0.1)  # too soon for another line
+        now[0] = 200.0
+        report("large", 1 / 3)
+    assert out.getvalue().splitlines() == ["table1 25.0%, ETA 0:05:00", "table1 50.0%, ETA 0:03:20"]
+
+
+def test_a_sweep_has_a_bar_on_a_terminal() -> None:
+    out = io.StringIO()
+    with swept("table1", {"small": 1.0, "large": 3.0}, Console(file=out, force_terminal=True, width=80)) as report:
+        report("large", 0.5)
+        report("large", 1.0)
+    assert re.search(r"table1 .*75.0%, ETA \d", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()))

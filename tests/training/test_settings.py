@@ -25,7 +25,7 @@ from training.settings import LAMBDAS, NETWORKS, RECIPES, H, Settings, Size, nam
 def test_the_papers_settings(
     dataset: str, size: Size, h: H, hidden: tuple[int, ...], latent: int, components: int, lambdas: tuple[float, float]
 ) -> None:
-    settings = named(dataset, h, "faithful", size)
+    settings = named(dataset, "RaDOGAGA", h, "faithful", size)
     assert (settings.hidden, settings.latent, settings.components) == (hidden, latent, components)
     assert (settings.lambda1, settings.lambda2) == lambdas
 
@@ -55,12 +55,12 @@ def test_the_papers_lambdas(line: str) -> None:
     [("kddcup99", 1024, 200), ("thyroid", 1024, 20000), ("arrhythmia", 128, 10000), ("kddcup-rev", 1024, 400)],
 )
 def test_dagmms_batches_and_epochs(dataset: str, batch_size: int, epochs: int) -> None:
-    settings = named(dataset, "log", "faithful")
+    settings = named(dataset, "RaDOGAGA", "log", "faithful")
     assert (settings.batch_size, settings.epochs) == (batch_size, epochs)
 
 
 def test_the_faithful_recipe_is_what_the_paper_builds_on() -> None:
-    settings = named("kddcup99", "log", "faithful")
+    settings = named("kddcup99", "RaDOGAGA", "log", "faithful")
     assert (settings.batch_size, settings.epochs, settings.learning_rate) == (1024, 200, 1e-4)
     assert (settings.schedule, settings.gradient_norm, settings.reshuffle) == ("constant", None, False)
     assert (settings.estimation, settings.dropout, settings.variance_floor) == (10, 0.5, 1e-6)
@@ -71,11 +71,11 @@ def test_every_recipe_has_every_dataset_in_both_sizes() -> None:
     for recipe in RECIPES:
         for size in NETWORKS:
             for dataset in LAMBDAS[size]:
-                assert isinstance(named(dataset, "log", recipe, size), Settings)
+                assert isinstance(named(dataset, "RaDOGAGA", "log", recipe, size), Settings)
 
 
 def test_settings_become_json() -> None:
-    settings = named("thyroid", "log")
+    settings = named("thyroid", "RaDOGAGA", "log")
     values = settings.to_json()
     assert set(values) == {field.name for field in fields(Settings)}
     assert json.loads(json.dumps(values)) == values
@@ -83,6 +83,19 @@ def test_settings_become_json() -> None:
 
 
 def test_overrides_come_last_and_must_exist() -> None:
-    assert named("thyroid", "log", overrides={"epochs": 7}).epochs == 7
+    assert named("thyroid", "RaDOGAGA", "log", overrides={"epochs": 7}).epochs == 7
     with pytest.raises(TypeError, match="unexpected keyword argument 'epoch'"):
-        named("thyroid", "log", overrides={"epoch": 7})
+        named("thyroid", "RaDOGAGA", "log", overrides={"epoch": 7})
+
+
+def test_dagmm_has_the_lambdas_of_appendix_e_everywhere() -> None:
+    for size in NETWORKS:
+        for dataset in LAMBDAS[size]:
+            settings = named(dataset, "DAGMM", "identity", "faithful", size)
+            assert (settings.lambda1, settings.lambda2) == (0.1, 0.005)
+
+
+def test_an_ensemble_is_ten_members_of_another_recipe() -> None:
+    for dataset in LAMBDAS["table2"]:
+        ensemble = named(dataset, "RaDOGAGA", "log", "ensemble").to_json()
+        assert ensemble == {**named(dataset, "RaDOGAGA", "log", "robust").to_json(), "members": 10}

@@ -133,7 +133,7 @@ class _BatchRate(torch.autograd.Function):
         a = -0.5 * (weighted @ whitened.mT)
         a.diagonal(dim1=-2, dim2=-1).add_(0.5 * total[..., None])
         lower = covariances @ upper
-        a = a + lower.mT @ of_covariances @ lower
+        a = a + lower.mT @ (0.5 * (of_covariances + of_covariances.mT)) @ lower
         bent = a @ whitened
         of_gamma = (whitened * bent).sum(dim=-2) - (b[..., None, :] @ whitened).squeeze(-2)
         floored = (upper @ a @ upper.mT * torch.diag(floors)).sum(dim=(-2, -1))  # the floor is no row's

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, stdev
 
 import torch
 
+from training.datasets import DATASETS
 from training.experiments.base import Request, Sweep
-from training.experiments.records import Metrics
+from training.experiments.published import CITED, OWN, Figure, Row
+from training.experiments.records import Metrics, Record, of_setting, read_records
+from training.experiments.results import lines_file
 from training.experiments.sweep import Runner
 from training.fitting import FitError, Observer
 from training.jobs import FittedModel, Job, Protocol, run_together
@@ -62,7 +66,83 @@ class Detection(Sweep):
         return run_group
 
     def render(self, docs: Path) -> str:
-        raise NotImplementedError
+        """Writes one table per dataset: what the paper cites, what it measured, and what we did."""
+        records = read_records(lines_file(docs, self.name))
+        return "\n".join(self.table(dataset, records) for dataset in DATASETS)
+
+    def table(self, dataset: str, records: Sequence[Record]) -> str:
+        """Writes a dataset's table; runs with other settings than a recipe has today are left out of it."""
+        lines = [f"**{dataset}**", "", f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
+        for cited in CITED.get(self.name, {}).get(dataset, []):
+            lines.append(printed("*paper*", cited))
+        for variant in VARIANTS:
+            published = OWN.get(self.name, {}).get(dataset, {}).get(variant)
+            if published:
+                lines.append(printed("*paper*", published))
+            for recipe in self.recipes:
+                request = Request([dataset], [recipe], [0], 1, Path())
+                for job in self.jobs(request):
+                    cell = of_setting(records, job) if (job.method, job.h) == variant else []
+                    if cell:
+                        lines.append(measured(LABELS[variant], recipe, published.f1 if published else None, cell))
+        return "\n".join(lines) + "\n"
+
+
+HEADINGS = (
+    *("method", "recipe", "seeds", "precision", "recall", "F1", "beside the paper"),
+    *("AUROC", "average precision", "flagged", "CPU s"),
+)
+
+LABELS: dict[tuple[MethodName, H], str] = {
+    ("DAGMM", "identity"): "DAGMM",
+    ("RaDOGAGA", "identity"): "RaDOGAGA(d)",
+    ("RaDOGAGA", "log"): "RaDOGAGA(log d)",
+}
+
+
+def printed(recipe: str, published: Row) -> str:
+    """Writes a line with the paper's figures."""
+
+    def text(figure: Figure) -> str:
+        return f"{figure.mean:.4f}" + (f" ({figure.std:.4f})" if figure.std is not None else "")
+
+    figures = [text(figure) for figure in (published.precision, published.recall, published.f1)]
+    return f"| {published.label} | {recipe} | | {' | '.join(figures)} | | | | | |"
+
+
+def measured(label: str, recipe: str, published: Figure | None, cell: Sequence[Record]) -> str:
+    """Writes a line with means and standard deviations over the runs that could be fitted."""
+    done = [record for record in cell if "failed" not in record["metrics"]]
+    fields = [label, f"`{recipe}`", seeds_of(cell, len(cell) - len(done))]
+    if done:
+        fields += [spread(done, name) for name in ("precision", "recall", "f1")]
+        fields += [verdict(mean(record["metrics"]["f1"] for record in done), published)]
+        fields += [spread(done, name, 3) for name in ("auroc", "average_precision")]
+        fields += [f"{mean(record['metrics']['flagged'] for record in done):.0f}"]
+        fields += [f"{mean(record['seconds'] for record in done):.0f}"]
+    return f"| {' | '.join(fields)} |"
+
+
+def seeds_of(cell: Sequence[Record], failed: int) -> str:
+    """Writes which seeds a cell has, and how many of them failed."""
+    seeds = [record["seed"] for record in cell]
+    gapless = len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1))
+    text = f"{seeds[0]} to {seeds[-1]}" if gapless else str(seeds)[1:-1]
+    return text + (f" ({failed} failed)" if failed else "")
+
+
+def spread(cell: Sequence[Record], name: str, digits: int = 4) -> str:
+    """Writes a metric's mean over runs, with the sample's standard deviation if there are several."""
+    values = [float(record["metrics"][name]) for record in cell]
+    text = f"{mean(values):.{digits}f}"
+    return text + (f" ({stdev(values):.{digits}f})" if len(values) > 1 else "")
+
+
+def verdict(f1: float, published: Figure | None) -> str:
+    """Says where an F1 lies, in the paper's standard deviations from its mean."""
+    if published is None or published.std is None:
+        return ""
+    return f"{(f1 - published.mean) / published.std:+.1f} std"
 
 
 def run_group(group: Sequence[Job], observer: Observer, checkpoint: Path) -> list[Metrics]:
