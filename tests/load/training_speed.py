@@ -1,0 +1,138 @@
+"""How fast and in how much memory models are trained, beside two references measured in the same run.
+
+``python -m tests.load.training_speed`` prints, per dataset's shape, the CPU time of a step per model: (a) of the plain
+loop in `reference.py`, one model after the other; (b) of the step's multiply-adds at the rate of a large float32 product
+of matrices; and of the stacked fit. The measurements take turns, and of each the fastest round counts. Peak memory is that
+of a process of its own, less what it has before it starts. Tables are random: only their shapes matter.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from tests.load.reference import Reference
+from training.experiments.sweep import MEMBERS_AT_ONCE, MEMBERS_OF_SMALL_TABLES
+from training.fitting import Member, Run
+from training.jobs import build
+from training.memory import keep_freed_memory
+from training.settings import DEFAULT_H, Settings, named
+
+SHAPES = {"thyroid": (1839, 6), "arrhythmia": (193, 274), "kddcup99": (20_000, 121)}
+"""Training rows and features; KDDCup99's 198,372 rows are cut, for a step sees 1024 of them."""
+
+ROUNDS = 5
+SECONDS_PER_ROUND = 1.0
+SIDE = 1536
+"""The side of the square matrices whose product sets the floor."""
+
+
+def table_of(name: str) -> Tensor:
+    """Makes a table of a dataset's shape, uniform on [0, 1)."""
+    return torch.rand(*SHAPES[name], generator=torch.Generator().manual_seed(0))
+
+
+def members_of(name: str) -> int:
+    """Returns how many models of a dataset are trained together."""
+    return MEMBERS_AT_ONCE.get(name, MEMBERS_OF_SMALL_TABLES)
+
+
+def stacked(name: str, settings: Settings, members: int) -> Run:
+    """Starts a fit of several models."""
+    x = table_of(name)
+    rows = torch.arange(len(x))
+    return Run([Member(build("RaDOGAGA", x, settings, seed), rows, seed) for seed in range(members)], x, settings)
+
+
+def multiply_adds(name: str, settings: Settings) -> int:
+    """Counts the multiply-adds of a step of one model: products of matrices, forwards and backwards."""
+    rows = min(settings.batch_size, SHAPES[name][0])
+    features, k, d = SHAPES[name][1], settings.components, settings.latent + 2
+    widths = [features, *settings.hidden, settings.latent]
+    coder = sum(inputs * outputs for inputs, outputs in zip(widths, widths[1:], strict=False))
+    estimation = d * settings.estimation + settings.estimation * k
+    mixture = 2 * k * d * d  # moments, and whitening
+    forwards = 3 * coder + estimation + mixture  # once the encoder, twice the decoder
+    return rows * (3 * forwards - features * widths[1])  # the rows themselves need no gradient
+
+
+def seconds_per_call(function: Callable[[], object]) -> float:
+    """Returns the CPU seconds of a call, over about a second of calls."""
+    started, calls = time.process_time(), 0
+    while (passed := time.process_time() - started) < SECONDS_PER_ROUND:
+        function()
+        calls += 1
+    return passed / calls
+
+
+def measure(name: str) -> dict[str, float]:
+    """Returns milliseconds of CPU per step and model: of the reference, the floor, the stack and one model alone."""
+    settings, x = named(name, "RaDOGAGA", DEFAULT_H[name]), table_of(name)
+    members = members_of(name)
+    reference, run, alone = Reference(x, settings), stacked(name, settings, members), stacked(name, settings, 1)
+    a, b, out = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE), torch.empty(SIDE, SIDE)
+    share = multiply_adds(name, settings) / SIDE**3
+    rounds = [
+        {
+            "reference": seconds_per_call(reference.advance),
+            "floor": seconds_per_call(lambda: torch.mm(a, b, out=out)) * share,
+            "stacked": seconds_per_call(run.advance) / members,
+            "alone": seconds_per_call(alone.advance),
+        }
+        for _ in range(ROUNDS)
+    ]
+    return {key: 1e3 * min(each[key] for each in rounds) for key in rounds[0]}
+
+
+def peak(name: str, kind: str) -> float:
+    """Returns the MiB that some steps of a fit take at most, measured in a process of its own."""
+    command = [sys.executable, "-m", "tests.load.training_speed", "--peak", name, kind]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout))
+
+
+def peak_here(name: str, kind: str) -> float:
+    """Returns the MiB by which some steps raise this process's peak."""
+    settings = named(name, "RaDOGAGA", DEFAULT_H[name])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    advance = (
+        Reference(table_of(name), settings).advance
+        if kind == "reference"
+        else stacked(name, settings, members_of(name)).advance
+    )
+    for _ in range(10):
+        advance()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description="Measure training beside two references.")
+    parser.add_argument("--peak", nargs=2, metavar=("dataset", "kind"), help="print the peak memory of one and stop")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    if options.peak:
+        print(json.dumps(peak_here(*options.peak)))
+        return
+    headings = ("members", "(a) plain loop", "(b) floor", "alone", "stacked", "stacked / (a)", "stacked / (b)")
+    table = Table("shape of", *headings, "peak MiB", "peak MiB of (a)", title="training: CPU ms per step and model")
+    for name in SHAPES:
+        found = measure(name)
+        times = [f"{found[key]:.3g}" for key in ("reference", "floor", "alone", "stacked")]
+        ratios = [f"{found['stacked'] / found[key]:.2f}" for key in ("reference", "floor")]
+        memory = [f"{peak(name, kind):.0f}" for kind in ("stacked", "reference")]
+        table.add_row(name, str(members_of(name)), *times, *ratios, *memory)
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
