@@ -1,10 +1,11 @@
 """The straightforward way to train: one model at a time, layers and losses as they are written down, nothing shared.
 
-Kept to measure against, as public ports of DAGMM do it: covariances by an einsum over K x D x D in float64, inverses and
-determinants from `torch.linalg`, Adam and dropout as they come. The loss is RaDOGAGA's, Eq. (4).
+Kept to measure against, as public ports of DAGMM do it: covariances by an einsum over K x D x D in float64, inverses
+and determinants from `torch.linalg`, Adam and dropout as they come. The loss is RaDOGAGA's, Eq. (4).
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +73,6 @@ class Reference:
 def network(sizes: list[int]) -> nn.Sequential:
     """Creates fully connected layers with tanh between them."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.Tanh()]
     return nn.Sequential(*layers[:-1])

@@ -1,9 +1,9 @@
 """How fast and in how much memory models are trained, beside two references measured in the same run.
 
 ``python -m tests.load.training_speed`` prints, per dataset's shape, the CPU time of a step per model: (a) of the plain
-loop in `reference.py`, one model after the other; (b) of the step's multiply-adds at the rate of a large float32 product
-of matrices; and of the stacked fit. The measurements take turns, and of each the fastest round counts. Peak memory is that
-of a process of its own, less what it has before it starts. Tables are random: only their shapes matter.
+loop in `reference.py`, one model after the other; (b) of the step's multiply-adds at the rate of a large float32
+product of matrices; and of the stacked fit. The measurements take turns, and of each the fastest round counts. Peak
+memory is that of a process of its own, less what it has before it starts. Tables are random: only shapes matter.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from rich.console import Console
@@ -57,7 +58,7 @@ def multiply_adds(name: str, settings: Settings) -> int:
     rows = min(settings.batch_size, SHAPES[name][0])
     features, k, d = SHAPES[name][1], settings.components, settings.latent + 2
     widths = [features, *settings.hidden, settings.latent]
-    coder = sum(inputs * outputs for inputs, outputs in zip(widths, widths[1:], strict=False))
+    coder = sum(inputs * outputs for inputs, outputs in pairwise(widths))
     estimation = d * settings.estimation + settings.estimation * k
     mixture = 2 * k * d * d  # moments, and whitening
     forwards = 3 * coder + estimation + mixture  # once the encoder, twice the decoder
