@@ -1,4 +1,4 @@
-"""Tables with labels, and how the paper splits them."""
+"""Tables with labels, and how the paper and others split them."""
 
 from dataclasses import dataclass
 
@@ -45,11 +45,11 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Split:
-    """The two halves of a dataset.
+    """The two parts of a dataset.
 
     Attributes:
-        train: Indices of the training half's rows, anomalies among them.
-        test: Indices of the test half's rows.
+        train: Indices of the training part's rows; by protocol A anomalies are among them, by protocol B not.
+        test: Indices of the test part's rows.
         normal: The normal ones of `train`: the rows a model is fitted on.
     """
 
@@ -79,3 +79,22 @@ def protocol_a(y: Labels, seed: int) -> Split:
         test.append(rows[: len(rows) // 2])
         train.append(rows[len(rows) // 2 :])
     return Split(train=np.concatenate(train), test=np.concatenate(test), normal=train[0])
+
+
+def protocol_b(y: Labels, seed: int) -> Split:
+    """Splits the normal rows into random halves and tests all anomalies; nothing but normal rows is trained on.
+
+    Of an odd number of normal rows the test part gets the larger half, as in GOAD's code. Figures by this protocol
+    can't be ranked with those by protocol A, for twice as many anomalies stand against the same normal rows.
+
+    Arguments:
+        y: Labels of shape (N,), True for an anomaly.
+        seed: The seed of the split.
+
+    References:
+        | Classification-Based Anomaly Detection for General Data (Bergman and Hoshen, 2020), section 5.2
+        | Neural Transformation Learning for Deep Anomaly Detection Beyond Images (Qiu et al., 2021), section 4.3
+    """
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(~y))
+    train, tested = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    return Split(train=train, test=np.concatenate([tested, np.flatnonzero(y)]), normal=train)
