@@ -1,0 +1,241 @@
+"""Simple detectors on the same splits as RaDOGAGA, by protocols A and B.
+
+Scalers and detectors are fitted on the training part's normal rows only. By protocol A the ratio of test rows flagged
+is the paper's, by protocol B it is that of the anomalies among them. The two can't be ranked with each other.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from training.baselines import BASELINES, SCALINGS, BaselineError, fit
+from training.datasets import DATASETS
+from training.datasets.base import Dataset, protocol_a, protocol_b
+from training.experiments.records import Record, append_record, current_commit, read_records
+from training.experiments.results import lines_file
+from training.metrics import evaluate
+from training.thresholds import percentile_threshold
+
+Protocol = Literal["a", "b"]
+
+EXPERIMENTS: dict[Protocol, str] = {"a": "baselines", "b": "baselines_b"}
+"""What a protocol's runs are called in the records."""
+
+SPLITS = {"a": protocol_a, "b": protocol_b}
+
+HEADINGS = {"minmax": "min-max", "standard": "standardised", "none": "unscaled"}
+
+METRICS = ("f1", "auroc", "average_precision")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A baseline on a split of a dataset.
+
+    Attributes:
+        protocol: How the dataset is split and how many test rows are flagged.
+        dataset: A name of `DATASETS`.
+        method: A name of `BASELINES`.
+        scaling: A name of `SCALINGS`.
+        seed: Decides the split and everything the baseline draws.
+    """
+
+    protocol: Protocol
+    dataset: str
+    method: str
+    scaling: str
+    seed: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the baseline, as JSON values."""
+        return BASELINES[self.method].settings()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a baseline with a scaling reaches on a dataset: means over its seeds, ratios in [0, 1].
+
+    Attributes:
+        method: The name of the baseline.
+        scaling: The name of the scaling.
+        seeds: The seeds of the runs that could be fitted.
+        f1: The mean of F1.
+        std: The sample's standard deviation of F1, 0 for a single seed.
+        auroc: The mean area under the receiver operating characteristic.
+        average_precision: The mean of the average precision.
+    """
+
+    method: str
+    scaling: str
+    seeds: tuple[int, ...]
+    f1: float
+    std: float
+    auroc: float
+    average_precision: float
+
+
+def wanted(datasets: Sequence[str], seeds: Sequence[int], protocols: Sequence[Protocol]) -> list[Run]:
+    """Lists the runs, those first that take the least time, so that no cell waits for another's further seeds."""
+    return [
+        Run(protocol, dataset, method, scaling, seed)
+        for protocol in protocols
+        for seed in seeds
+        for dataset in datasets
+        for method, baseline in BASELINES.items()
+        for scaling in (["none"] if baseline.scale_free else SCALINGS)
+    ]
+
+
+def measure(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """Fits a baseline and judges the test rows; a fit that fails is a result too.
+
+    Returns:
+        What `training.metrics.evaluate` says, or the reason under `failed`.
+    """
+    split = SPLITS[run.protocol](dataset.y, run.seed)
+    try:
+        score = fit(BASELINES[run.method], run.scaling, dataset.x[split.normal], run.seed)
+    except BaselineError as error:
+        return {"failed": str(error)}
+    scores, y = score(dataset.x[split.test]), dataset.y[split.test]
+    flagged = dataset.contamination if run.protocol == "a" else float(y.mean())
+    return {**evaluate(y, scores, percentile_threshold(scores, flagged))}
+
+
+def run(
+    datasets: Sequence[str], seeds: Sequence[int], protocols: Sequence[Protocol], docs: Path, console: Console
+) -> None:
+    """Runs what is not in docs/results/baselines.jsonl yet, adding a line after each run.
+
+    Raises:
+        DatasetFileError: A dataset can't be had.
+        ResultsError: A line of the file can't be read.
+    """
+    lines = lines_file(docs, "baselines")
+    done = {key(record) for record in read_records(lines)}
+    missing = [each for each in wanted(datasets, seeds, protocols) if key(unfinished(each)) not in done]
+    commit = current_commit()
+    tables: dict[str, Dataset] = {}
+    columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=len(missing))
+        for each in missing:
+            if each.dataset not in tables:
+                tables[each.dataset] = DATASETS[each.dataset]()
+            started = time.process_time()
+            metrics = measure(each, tables[each.dataset])
+            seconds = round(time.process_time() - started, 3)
+            append_record(lines, {**unfinished(each), "metrics": metrics, "seconds": seconds, "commit": commit})
+            label = f"{each.dataset}, protocol {each.protocol.upper()}, seed {each.seed}: {each.method}, {each.scaling}"
+            console.print(f"{label}: {told(metrics)}, {seconds} s", highlight=False, markup=False, soft_wrap=True)
+            bar.advance(task)
+
+
+def told(metrics: dict[str, Any]) -> str:
+    """Says in a line what a run has shown."""
+    if "failed" in metrics:
+        return f"failed, {metrics['failed']}"
+    return "F1 {f1:.4f}, AUROC {auroc:.4f}, average precision {average_precision:.4f}".format_map(metrics)
+
+
+def unfinished(run: Run) -> Record:
+    """Returns the record of a run that has no result yet."""
+    return Record(
+        experiment=EXPERIMENTS[run.protocol],
+        method=run.method,
+        h="",
+        recipe=run.scaling,
+        dataset=run.dataset,
+        seed=run.seed,
+        settings=run.settings,
+        metrics={},
+        seconds=0.0,
+        commit="",
+    )
+
+
+def key(record: Record) -> tuple[str, str, str, str, int, str]:
+    """Returns what tells a run from others: two runs with the same key have the same result."""
+    settings = json.dumps(record["settings"], sort_keys=True)
+    return record["experiment"], record["dataset"], record["method"], record["recipe"], record["seed"], settings
+
+
+def cells(records: Sequence[Record], dataset: str, protocol: Protocol) -> list[Cell]:
+    """Summarises a dataset's runs with the baselines' present settings; a cell without a fit is left out."""
+    found = []
+    for method, baseline in BASELINES.items():
+        for scaling in SCALINGS:
+            place = (EXPERIMENTS[protocol], dataset, method, scaling, baseline.settings())
+            runs = [
+                r
+                for r in records
+                if (r["experiment"], r["dataset"], r["method"], r["recipe"], r["settings"]) == place
+                and "failed" not in r["metrics"]
+            ]
+            if runs:
+                f1, auroc, average_precision = ([float(r["metrics"][name]) for r in runs] for name in METRICS)
+                std = stdev(f1) if len(f1) > 1 else 0.0
+                seeds = tuple(sorted(r["seed"] for r in runs))
+                found.append(Cell(method, scaling, seeds, mean(f1), std, mean(auroc), mean(average_precision)))
+    return found
+
+
+def best(records: Sequence[Record], protocol: Protocol) -> dict[str, Cell]:
+    """Returns each dataset's cell with the highest mean F1, among those with as many seeds as any.
+
+    It is chosen by the very figures it then shows, which flatters it a little: it is what a method has to beat, not
+    what one would have got without labels.
+    """
+    return {
+        dataset: max(comparable(found), key=lambda cell: cell.f1)
+        for dataset in DATASETS
+        if (found := cells(records, dataset, protocol))
+    }
+
+
+def comparable(found: Sequence[Cell]) -> list[Cell]:
+    """Returns the cells with as many seeds as any of them."""
+    most = max(len(cell.seeds) for cell in found)
+    return [cell for cell in found if len(cell.seeds) == most]
+
+
+def render(records: Sequence[Record]) -> str:
+    """Writes a table in Markdown for every protocol and dataset, a baseline per line and a scaling per column."""
+    sections = [
+        f"### {dataset}, protocol {protocol.upper()}\n\n{table(found)}"
+        for protocol in EXPERIMENTS
+        for dataset in DATASETS
+        if (found := cells(records, dataset, protocol))
+    ]
+    return "\n".join(sections)
+
+
+def table(found: Sequence[Cell]) -> str:
+    """Writes a dataset's table: F1 with its deviation, AUROC, average precision; the highest of each in bold."""
+    highest = {metric: max(getattr(cell, metric) for cell in comparable(found)) for metric in METRICS}
+    lines = [f"| baseline | {' | '.join(HEADINGS[scaling] for scaling in SCALINGS)} | seeds |", "|---|---|---|---|---|"]
+    for method in dict.fromkeys(cell.method for cell in found):
+        by_scaling = {cell.scaling: cell for cell in found if cell.method == method}
+        texts = [show(by_scaling[scaling], highest) if scaling in by_scaling else "" for scaling in SCALINGS]
+        counts = sorted({len(cell.seeds) for cell in by_scaling.values()})
+        lines.append(f"| {method} | {' | '.join(texts)} | {' to '.join(map(str, counts))} |")
+    return "\n".join(lines) + "\n"
+
+
+def show(cell: Cell, highest: dict[str, float]) -> str:
+    """Writes a cell."""
+
+    def figure(metric: str, after: str = "") -> str:
+        value: float = getattr(cell, metric)
+        text = f"{value:.3f}{after}"
+        return f"**{text}**" if value == highest[metric] else text
+
+    return " / ".join([figure("f1", f" ({cell.std:.3f})"), figure("auroc"), figure("average_precision")])
