@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal
@@ -67,8 +68,9 @@ class Cell:
         method: The name of the baseline.
         scaling: The name of the scaling.
         seeds: The seeds of the runs that could be fitted.
+        failed: The number of runs that could not; if that is all of them, the means are NaN.
         f1: The mean of F1.
-        std: The sample's standard deviation of F1, 0 for a single seed.
+        std: The sample's standard deviation of F1, None for a single seed.
         auroc: The mean area under the receiver operating characteristic.
         average_precision: The mean of the average precision.
     """
@@ -76,8 +78,9 @@ class Cell:
     method: str
     scaling: str
     seeds: tuple[int, ...]
+    failed: int
     f1: float
-    std: float
+    std: float | None
     auroc: float
     average_precision: float
 
@@ -169,23 +172,28 @@ def key(record: Record) -> tuple[str, str, str, str, int, str]:
 
 
 def cells(records: Sequence[Record], dataset: str, protocol: Protocol) -> list[Cell]:
-    """Summarises a dataset's runs with the baselines' present settings; a cell without a fit is left out."""
+    """Summarises a dataset's runs with the baselines' present settings."""
     found = []
     for method, baseline in BASELINES.items():
         for scaling in SCALINGS:
             place = (EXPERIMENTS[protocol], dataset, method, scaling, baseline.settings())
             runs = [
-                r
-                for r in records
-                if (r["experiment"], r["dataset"], r["method"], r["recipe"], r["settings"]) == place
-                and "failed" not in r["metrics"]
+                r for r in records if (r["experiment"], r["dataset"], r["method"], r["recipe"], r["settings"]) == place
             ]
             if runs:
-                f1, auroc, average_precision = ([float(r["metrics"][name]) for r in runs] for name in METRICS)
-                std = stdev(f1) if len(f1) > 1 else 0.0
-                seeds = tuple(sorted(r["seed"] for r in runs))
-                found.append(Cell(method, scaling, seeds, mean(f1), std, mean(auroc), mean(average_precision)))
+                found.append(summary(method, scaling, runs))
     return found
+
+
+def summary(method: str, scaling: str, runs: Sequence[Record]) -> Cell:
+    """Summarises the runs of a baseline with a scaling."""
+    fitted = [r for r in runs if "failed" not in r["metrics"]]
+    seeds, failed = tuple(sorted(r["seed"] for r in fitted)), len(runs) - len(fitted)
+    if not fitted:
+        return Cell(method, scaling, seeds, failed, nan, None, nan, nan)
+    f1, auroc, average_precision = ([float(r["metrics"][name]) for r in fitted] for name in METRICS)
+    std = stdev(f1) if len(f1) > 1 else None
+    return Cell(method, scaling, seeds, failed, mean(f1), std, mean(auroc), mean(average_precision))
 
 
 def best(records: Sequence[Record], protocol: Protocol) -> dict[str, Cell]:
@@ -194,17 +202,14 @@ def best(records: Sequence[Record], protocol: Protocol) -> dict[str, Cell]:
     It is chosen by the very figures it then shows, which flatters it a little: it is what a method has to beat, not
     what one would have got without labels.
     """
-    return {
-        dataset: max(comparable(found), key=lambda cell: cell.f1)
-        for dataset in DATASETS
-        if (found := cells(records, dataset, protocol))
-    }
+    found = {dataset: comparable(cells(records, dataset, protocol)) for dataset in DATASETS}
+    return {dataset: max(some, key=lambda cell: cell.f1) for dataset, some in found.items() if some}
 
 
 def comparable(found: Sequence[Cell]) -> list[Cell]:
-    """Returns the cells with as many seeds as any of them."""
-    most = max(len(cell.seeds) for cell in found)
-    return [cell for cell in found if len(cell.seeds) == most]
+    """Returns the cells with as many fitted seeds as any of them, none if there is no fit."""
+    most = max((len(cell.seeds) for cell in found), default=0)
+    return [cell for cell in found if len(cell.seeds) == most > 0]
 
 
 def render(records: Sequence[Record]) -> str:
@@ -220,22 +225,23 @@ def render(records: Sequence[Record]) -> str:
 
 def table(found: Sequence[Cell]) -> str:
     """Writes a dataset's table: F1 with its deviation, AUROC, average precision; the highest of each in bold."""
-    highest = {metric: max(getattr(cell, metric) for cell in comparable(found)) for metric in METRICS}
+    highest = {name: max((getattr(cell, name) for cell in comparable(found)), default=nan) for name in METRICS}
     lines = [f"| baseline | {' | '.join(HEADINGS[scaling] for scaling in SCALINGS)} | seeds |", "|---|---|---|---|---|"]
     for method in dict.fromkeys(cell.method for cell in found):
-        by_scaling = {cell.scaling: cell for cell in found if cell.method == method}
-        texts = [show(by_scaling[scaling], highest) if scaling in by_scaling else "" for scaling in SCALINGS]
-        counts = sorted({len(cell.seeds) for cell in by_scaling.values()})
-        lines.append(f"| {method} | {' | '.join(texts)} | {' to '.join(map(str, counts))} |")
+        line = {cell.scaling: cell for cell in found if cell.method == method}
+        texts = [f" {show(line[scaling], highest)} " if scaling in line else " " for scaling in SCALINGS]
+        counts = sorted({len(cell.seeds) for cell in line.values()})
+        lines.append(f"| {method} |{'|'.join(texts)}| {' or '.join(map(str, counts))} |")
     return "\n".join(lines) + "\n"
 
 
 def show(cell: Cell, highest: dict[str, float]) -> str:
-    """Writes a cell."""
-
-    def figure(metric: str, after: str = "") -> str:
-        value: float = getattr(cell, metric)
-        text = f"{value:.3f}{after}"
-        return f"**{text}**" if value == highest[metric] else text
-
-    return " / ".join([figure("f1", f" ({cell.std:.3f})"), figure("auroc"), figure("average_precision")])
+    """Writes a cell: its three figures, and how many runs failed."""
+    failed = [f"{cell.failed} failed"] if cell.failed else []
+    if not cell.seeds:
+        return failed[0]
+    deviation = "" if cell.std is None else f" ({cell.std:.3f})"
+    texts = [f"{cell.f1:.3f}{deviation}", f"{cell.auroc:.3f}", f"{cell.average_precision:.3f}"]
+    best_of_all = [getattr(cell, name) == highest[name] for name in METRICS]
+    figures = " / ".join(f"**{text}**" if bold else text for text, bold in zip(texts, best_of_all, strict=True))
+    return ", ".join([figures, *failed])
