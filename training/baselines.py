@@ -9,7 +9,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ SCALINGS: dict[str, Callable[[], Any]] = {
     "none": FunctionTransformer,
 }
 """Each feature to [0, 1], each to mean 0 and variance 1, or as they are. Constant features keep their unit."""
+
+LARGE = 1e4
+"""Up to this size of values, products of rows err by about 1e-8 in a squared distance."""
 
 
 class BaselineError(Exception):
@@ -209,8 +212,7 @@ class IsolationForest(Baseline):
 class NearestNeighbours(Baseline):
     """The distance to the k-th nearest of the distinct fitted rows.
 
-    Copies count once: of most rows of KDDCup99 there are more than k, whose distance is zero. The search goes by a k-d
-    tree, which computes differences; the faster products lose small distances between large unscaled values.
+    Copies count once: of most rows of KDDCup99 there are more than k, whose distance is zero.
 
     References:
         Efficient Algorithms for Mining Outliers from Large Data Sets (Ramaswamy et al., 2000)
@@ -223,7 +225,7 @@ class NearestNeighbours(Baseline):
 
     def fit(self, x: Scaled, seed: int) -> Score:  # noqa: ARG002 - nothing in it is random
         """Builds the tree."""
-        model = neighbors.NearestNeighbors(n_neighbors=self.k, algorithm="kd_tree").fit(distinct(x)[0])
+        model = neighbors.NearestNeighbors(n_neighbors=self.k, algorithm=search(x)).fit(distinct(x)[0])
         return lambda rows: np.asarray(model.kneighbors(rows)[0][:, -1])
 
 
@@ -244,7 +246,7 @@ class LocalOutlierFactor(Baseline):
 
     def fit(self, x: Scaled, seed: int) -> Score:  # noqa: ARG002 - nothing in it is random
         """Finds the neighbourhoods of the fitted rows."""
-        model = neighbors.LocalOutlierFactor(n_neighbors=self.k, algorithm="kd_tree", novelty=True).fit(distinct(x)[0])
+        model = neighbors.LocalOutlierFactor(n_neighbors=self.k, algorithm=search(x), novelty=True).fit(distinct(x)[0])
         return lambda rows: -model.score_samples(rows)
 
 
@@ -315,6 +317,15 @@ def distinct(x: NDArray[Number]) -> tuple[NDArray[Number], NDArray[np.intp]]:
     as_bytes = np.ascontiguousarray(x).view(np.dtype((np.void, x.itemsize * x.shape[1]))).ravel()
     _, first, copies = np.unique(as_bytes, return_index=True, return_inverse=True)
     return x[first], copies
+
+
+def search(x: Scaled) -> Literal["brute", "kd_tree"]:
+    """Returns how to search for the neighbours of rows (N, M).
+
+    Products of rows give squared distances fastest, but with a rounding error that grows with the squared values. Beyond
+    `LARGE`, as for unscaled numbers of bytes, a k-d tree is searched instead, which computes differences.
+    """
+    return "kd_tree" if np.abs(x).max() > LARGE else "brute"
 
 
 def drawn(x: Scaled, at_most: int, seed: int) -> Scaled:

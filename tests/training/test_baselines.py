@@ -209,6 +209,11 @@ def test_the_distance_to_the_fifth_neighbour() -> None:
     assert np.allclose(NearestNeighbours().fit(X, 0)(ROWS), np.sort(cdist(ROWS, X), axis=1)[:, 4])
 
 
+def test_small_distances_between_large_values_are_kept() -> None:
+    large = 1e9 + X
+    assert np.allclose(NearestNeighbours().fit(large, 0)(1e9 + ROWS), np.sort(cdist(ROWS, X), axis=1)[:, 4], rtol=1e-4)
+
+
 @pytest.mark.parametrize("baseline", [NearestNeighbours(), LocalOutlierFactor()])
 def test_copies_of_fitted_rows_count_once(baseline: Baseline) -> None:
     assert np.allclose(baseline.fit(np.repeat(X, 30, axis=0), 0)(ROWS), baseline.fit(X, 0)(ROWS))

@@ -85,15 +85,20 @@ class Cell:
     average_precision: float
 
 
-def wanted(datasets: Sequence[str], seeds: Sequence[int], protocols: Sequence[Protocol]) -> list[Run]:
-    """Lists the runs, those first that take the least time, so that no cell waits for another's further seeds."""
+def wanted(
+    datasets: Sequence[str],
+    seeds: Sequence[int],
+    protocols: Sequence[Protocol],
+    methods: Sequence[str] = tuple(BASELINES),
+) -> list[Run]:
+    """Lists the runs: a seed of all datasets before the next seed, and baselines that take little time first."""
     return [
         Run(protocol, dataset, method, scaling, seed)
         for protocol in protocols
         for seed in seeds
         for dataset in datasets
-        for method, baseline in BASELINES.items()
-        for scaling in (["none"] if baseline.scale_free else SCALINGS)
+        for method in methods
+        for scaling in (["none"] if BASELINES[method].scale_free else SCALINGS)
     ]
 
 
@@ -114,9 +119,22 @@ def measure(run: Run, dataset: Dataset) -> dict[str, Any]:
 
 
 def run(
-    datasets: Sequence[str], seeds: Sequence[int], protocols: Sequence[Protocol], docs: Path, console: Console
+    datasets: Sequence[str],
+    seeds: Sequence[int],
+    protocols: Sequence[Protocol],
+    docs: Path,
+    console: Console,
+    methods: Sequence[str] = tuple(BASELINES),
 ) -> None:
     """Runs what is not in docs/results/baselines.jsonl yet, adding a line after each run.
+
+    Arguments:
+        datasets: Names of `DATASETS`.
+        seeds: The seeds of the splits, and of what baselines draw.
+        protocols: The protocols, one after the other.
+        docs: The folder of results.md.
+        console: Where to show how it goes on.
+        methods: Names of `BASELINES`.
 
     Raises:
         DatasetFileError: A dataset can't be had.
@@ -124,7 +142,7 @@ def run(
     """
     lines = lines_file(docs, "baselines")
     done = {key(record) for record in read_records(lines)}
-    missing = [each for each in wanted(datasets, seeds, protocols) if key(unfinished(each)) not in done]
+    missing = [each for each in wanted(datasets, seeds, protocols, methods) if key(unfinished(each)) not in done]
     commit = current_commit()
     tables: dict[str, Dataset] = {}
     columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())

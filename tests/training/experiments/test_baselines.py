@@ -27,16 +27,9 @@ def record(method: str, scaling: str, seed: int, f1: float, experiment: str = "b
     return {**blank, "experiment": experiment, "metrics": metrics, "settings": {**blank["settings"], **other}}
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves the quickest baselines only."""
-    for name in set(BASELINES) - set(QUICK):
-        monkeypatch.delitem(BASELINES, name)
-
-
 def sweep(docs: Path, seeds: Sequence[int]) -> str:
     out = io.StringIO()
-    baselines.run(["thyroid"], seeds, ["a", "b"], docs, Console(file=out))
+    baselines.run(["thyroid"], seeds, ["a", "b"], docs, Console(file=out), QUICK)
     return out.getvalue()
 
 
@@ -77,7 +70,7 @@ def test_a_fit_that_fails_is_a_result(small_thyroid: Dataset, monkeypatch: pytes
     assert "did not converge" in metrics["failed"]
 
 
-@pytest.mark.usefixtures("small_thyroid", "quick")
+@pytest.mark.usefixtures("small_thyroid")
 def test_a_sweep_writes_a_line_per_run_and_does_none_twice(tmp_path: Path) -> None:
     said = sweep(tmp_path, [0])
     path = tmp_path / "results" / "baselines.jsonl"
@@ -101,7 +94,7 @@ def test_a_sweep_writes_a_line_per_run_and_does_none_twice(tmp_path: Path) -> No
     assert [r["seed"] for r in read_records(path)] == [0] * 8 + [1] * 8
 
 
-@pytest.mark.usefixtures("small_thyroid", "quick")
+@pytest.mark.usefixtures("small_thyroid")
 def test_an_interrupted_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep(tmp_path / "whole", [0])
     calls = []
@@ -121,7 +114,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [{**r, "seconds": 0} for r in parts] == [{**r, "seconds": 0} for r in whole]
 
 
-@pytest.mark.usefixtures("small_thyroid", "quick")
+@pytest.mark.usefixtures("small_thyroid")
 def test_other_settings_are_another_run_and_a_failure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep(tmp_path, [0])
     monkeypatch.setitem(BASELINES, "Gaussian", Gaussians(2, max_iter=1))
