@@ -322,8 +322,8 @@ def distinct(x: NDArray[Number]) -> tuple[NDArray[Number], NDArray[np.intp]]:
 def search(x: Scaled) -> Literal["brute", "kd_tree"]:
     """Returns how to search for the neighbours of rows (N, M).
 
-    Products of rows give squared distances fastest, but with a rounding error that grows with the squared values. Beyond
-    `LARGE`, as for unscaled numbers of bytes, a k-d tree is searched instead, which computes differences.
+    Products of rows give squared distances fastest, but with a rounding error that grows with the squared values.
+    Beyond `LARGE`, as for unscaled numbers of bytes, a k-d tree is searched instead, which computes differences.
     """
     return "kd_tree" if np.abs(x).max() > LARGE else "brute"
 
