@@ -141,8 +141,11 @@ def check_mixture(content: bytes, mixture: Mixture, path: Path) -> None:
     Raises:
         StartError: They can't be read, or have other names or shapes; the text names the array.
     """
-    k, d = mixture.components, mixture.dimensions
+    k, d, members = mixture.components, mixture.dimensions, mixture.members
     expected: dict[str, tuple[int, ...]] = {"weights": (k,), "means": (k, d), "covariances": (k, d, d)}
+    if members > 1:
+        expected = {name: (members, *shape) for name, shape in expected.items()}
+        expected |= {"medians": (members,), "ranges": (members,)}
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             found = {name: arrays[name].shape for name in arrays.files}

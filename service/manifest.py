@@ -110,9 +110,10 @@ class Graphs(Strict):
 
 
 class Mixture(HashedFile):
-    """The density that the scorer holds, in float64, for whoever wants to check a score."""
+    """The density that the scorer holds, in float64, for whoever wants to check a score; one per member."""
 
     kind: Literal["gaussian_mixture"]
+    members: Count = 1
     components: Count
     dimensions: Count
 

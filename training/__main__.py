@@ -1,6 +1,7 @@
 """``python -m training``: fit, evaluate, list and reproduce. The command line only; what is done stands elsewhere."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,12 +14,13 @@ from rich.table import Table
 from training.datasets import DATASETS
 from training.datasets.files import DatasetFileError
 from training.evaluation import EvaluationError, evaluate_folder
-from training.experiments import selection, table1
-from training.experiments.records import read_records, sweep
-from training.experiments.results import ResultsError, check_section, lines_file, write_section
+from training.experiments import EXPERIMENTS
+from training.experiments.base import Request
+from training.experiments.results import ResultsError, check_section, write_section
 from training.export import ExportError, check_place, export
 from training.fitting import FitError, FitInterrupted
 from training.jobs import METHODS, Job, run
+from training.memory import keep_freed_memory
 from training.progress import standard_output, watched
 from training.settings import BATCHES, DEFAULT_H, LAMBDAS, NETWORKS, RECIPES, named
 
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns the process's exit status: 0, 1 for an error that is told, 130 if interrupted."""
     options = parser().parse_args(arguments)
     console = standard_output()
+    keep_freed_memory()
     torch.set_num_threads(1)  # the networks are too small for more, and results don't depend on the machine's cores
     try:
         options.command(options, console)
@@ -54,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
     fit = commands.add_parser("fit", help="fit a dataset and export it as the next version of its model")
     fit.add_argument("dataset", choices=DATASETS)
+    fit.add_argument("--method", choices=METHODS, default="RaDOGAGA", help="default: %(default)s")
     fit.add_argument("--h", choices=("identity", "log"), help="h(d) = d or log d; the paper's better one unless given")
     fit.add_argument("--recipe", choices=RECIPES, default="robust", help="default: %(default)s")
     fit.add_argument(
@@ -81,12 +85,13 @@ def parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="show datasets, methods and settings")
     listing.set_defaults(command=list_command)
 
-    reproduce = commands.add_parser("reproduce", help="run an experiment of the paper, resuming where it was left")
-    reproduce.add_argument("experiment", choices=("table1", "selection"))
+    reproduce = commands.add_parser("reproduce", help="run experiments of the paper, resuming where they were left")
+    reproduce.add_argument("experiments", nargs="*", metavar="experiment", help="see --list; all unless given")
+    reproduce.add_argument("--list", action="store_true", help="show the experiments and how much of each is done")
     reproduce.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
-    reproduce.add_argument("--h", nargs="+", choices=("identity", "log"), help="the paper's better one unless given")
-    reproduce.add_argument("--recipes", nargs="+", choices=RECIPES, help="robust unless given")
-    reproduce.add_argument("--seeds", type=seed_range, default=range(5), help="such as 0-4; default: 0-4")
+    reproduce.add_argument("--recipes", nargs="+", choices=RECIPES, help="those of the experiment unless given")
+    reproduce.add_argument("--seeds", type=seed_range, default=range(20), help="such as 0-4; default: 0-19")
+    reproduce.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="default: a process per core")
     reproduce.add_argument("--docs", type=Path, default=Path("docs"), help="where results land; default: %(default)s")
     reproduce.set_defaults(command=reproduce_command)
     return top
@@ -129,15 +134,25 @@ def fit_command(options: argparse.Namespace, console: Console) -> None:
     """Fits a dataset and exports the model."""
     given = {"epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
     overrides = {name: value for name, value in given.items() if value is not None}
-    h = options.h or DEFAULT_H[options.dataset]
-    job = Job(options.dataset, h, options.recipe, options.seed, options.size, overrides)
-    checkpoint: Path = options.out / job.dataset / f".fit-{job.h}-{job.recipe}-{job.size}-seed{job.seed}.pt"
+    job = Job(
+        dataset=options.dataset,
+        method=options.method,
+        h=options.h or ("identity" if options.method == "DAGMM" else DEFAULT_H[options.dataset]),
+        recipe=options.recipe,
+        seed=options.seed,
+        size=options.size,
+        overrides=overrides,
+    )
+    if (job.method, job.h) == ("DAGMM", "log"):
+        raise FitError("h is log, but DAGMM has no h: leave --h away or choose identity")
+    name = f".fit-{job.method}-{job.h}-{job.recipe}-{job.size}-seed{job.seed}.pt"
+    checkpoint: Path = options.out / job.dataset / name
     if options.restart:
         checkpoint.unlink(missing_ok=True)
     elif checkpoint.exists() and not options.resume:
         raise FitError(f"an interrupted fit left {checkpoint}; go on with --resume or drop it with --restart")
     check_place(options.out, job.dataset)
-    with watched(f"{job.dataset} {job.h} {job.recipe}", console) as observer:
+    with watched(f"{job.dataset} {job.method} {job.h} {job.recipe}", console) as observer:
         try:
             model = run(job, observer=observer, checkpoint=checkpoint, resume=options.resume)
         except FitInterrupted as interruption:
@@ -184,27 +199,29 @@ def list_command(_: argparse.Namespace, console: Console) -> None:
     table = Table("dataset", "recipe", "h", "batch", "epochs", "learning rate", "scaling", "floor", title="recipes")
     for name in BATCHES:
         for recipe in RECIPES:
-            s = named(name, DEFAULT_H[name], recipe)
+            s = named(name, "RaDOGAGA", DEFAULT_H[name], recipe)
             rate = f"{s.learning_rate:g} {s.schedule}"
             table.add_row(name, recipe, s.h, str(s.batch_size), str(s.epochs), rate, s.scaling, f"{s.variance_floor:g}")
     console.print(table)
 
 
 def reproduce_command(options: argparse.Namespace, console: Console) -> None:
-    """Runs what is missing of an experiment and writes its table."""
-    name, seeds = options.experiment, list(options.seeds)
-    lines = lines_file(options.docs, name)
-    check_section(options.docs, name)
-    if name == "table1":
-        wanted = table1.jobs(options.datasets, options.h, options.recipes or ["robust"], seeds)
-        sweep(name, wanted, table1.measure, lines, console)
-        text = table1.render(read_records(lines))
-    elif options.h or options.recipes:
-        raise ResultsError("selection has its own candidates: --h and --recipes are table1's")
-    else:
-        sweep(name, selection.jobs(options.datasets, seeds), selection.measure, lines, console)
-        text = selection.render(read_records(lines))
-    write_section(options.docs, name, text)
+    """Runs what is missing of experiments and writes their parts of the page, or lists them."""
+    unknown = [name for name in options.experiments if name not in EXPERIMENTS]
+    if unknown:
+        raise ResultsError(f"experiment is '{unknown[0]}', expected one of {', '.join(EXPERIMENTS)}")
+    request = Request(options.datasets, options.recipes, list(options.seeds), options.workers, options.docs)
+    if options.list:
+        table = Table("experiment", "what it regenerates", "done")
+        for name, experiment in EXPERIMENTS.items():
+            table.add_row(name, experiment.summary, experiment.state(request))
+        console.print(table)
+        return
+    for name in options.experiments or EXPERIMENTS:
+        check_section(options.docs, name)
+    for name in options.experiments or EXPERIMENTS:
+        EXPERIMENTS[name].reproduce(request, console)
+        write_section(options.docs, name, EXPERIMENTS[name].render(options.docs))
 
 
 if __name__ == "__main__":

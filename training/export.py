@@ -1,6 +1,5 @@
 """The only writer of model folders; `models/README.md` has the contract in words."""
 
-import copy
 import hashlib
 import json
 import logging
@@ -21,7 +20,9 @@ from torch import Tensor, nn
 
 from training.datasets.base import Dataset, Rows, Split
 from training.jobs import FittedModel
-from training.methods.radogaga import RaDOGAGA
+from training.methods.base import Method
+from training.methods.ensemble import Ensemble
+from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.metrics import evaluate
 from training.thresholds import contamination_threshold, percentile_threshold
 
@@ -42,15 +43,16 @@ class ExportError(Exception):
 
 
 class Graph(nn.Module):
-    """One function of a method as a module, which is what the exporter takes; float32 in, float32 out.
+    """One function of a fitted method as a module, which is what the exporter takes; float32 in, float32 out.
 
-    In between it computes in float64: the variances of the residual features are so small that float32's rounding of
-    a reconstruction shows in the fifth digit of a score, and would show in another way on every machine.
+    In between it computes in float64, as a fitted method does: the variances of the residual features are so small that
+    float32's rounding of a reconstruction shows in the fifth digit of a score, and would show in another way on every
+    machine.
     """
 
-    def __init__(self, method: RaDOGAGA, function: str) -> None:
+    def __init__(self, method: Method, function: str) -> None:
         super().__init__()
-        self.method = copy.deepcopy(method).double().eval()
+        self.method = method
         self.function = function
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -90,7 +92,6 @@ def export(model: FittedModel, out: Path) -> Path:
         ExportError: onnxruntime's results differ from PyTorch's by more than `PARITY`, the manifest breaks its
             schema, the disk is full, or another export took the version meanwhile.
     """
-    model.method.eval()
     parent = out / model.dataset.name
     parent.mkdir(parents=True, exist_ok=True)
     taken = [int(path.name) for path in parent.iterdir() if path.name.isdecimal()]
@@ -110,13 +111,7 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
     """Fills a model folder: three graphs, the mixture, examples and the manifest, in this order."""
     method, dataset, split = model.method, model.dataset, model.split
     graphs, scores = write_graphs(method, dataset.x[split.train], folder)
-    mixture = method.density
-    np.savez(
-        folder / "mixture.npz",
-        weights=mixture.log_weights.exp().numpy(),
-        means=mixture.means.numpy(),
-        covariances=mixture.covariances.numpy(),
-    )
+    density = write_density(method, folder / "mixture.npz")
     examples = example_rows(dataset, split)
     write_examples(method, examples, folder / "examples.json")
     threshold = contamination_threshold(scores, dataset.contamination)
@@ -124,15 +119,10 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
         "format_version": FORMAT_VERSION,
         "dataset": dataset.name,
         "version": number,
-        "method": type(method).__name__,
+        "method": model.job.method,
         "features": describe_features(dataset, split),
         "graphs": graphs,
-        "density": {
-            **hashed(folder / "mixture.npz"),
-            "kind": "gaussian_mixture",
-            "components": mixture.means.shape[0],
-            "dimensions": mixture.means.shape[1],
-        },
+        "density": density,
         "examples": {**hashed(folder / "examples.json"), "rows": len(examples)},
         "threshold": threshold,
         "calibration": {
@@ -146,7 +136,28 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
     write_manifest(manifest, folder / "manifest.json")
 
 
-def write_graphs(method: RaDOGAGA, half: Rows, folder: Path) -> tuple[dict[str, Any], Rows]:
+def write_density(method: Method, path: Path) -> dict[str, Any]:
+    """Writes the mixture behind the scores, an ensemble's with a leading member axis, and describes it."""
+    if isinstance(method, Ensemble):
+        mixture, members = method.stacked.density, len(method.medians)
+        scales = {"medians": method.medians.numpy(), "ranges": method.ranges.numpy()}
+    else:
+        mixture, members = cast("MixtureAutoencoder", method).density, 1
+        scales = {}
+    arrays = {"weights": mixture.log_weights.exp().numpy(), "means": mixture.means.numpy()}
+    arrays |= {"covariances": mixture.covariances.numpy(), **scales}
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    components, dimensions = mixture.means.shape[-2:]
+    return {
+        **hashed(path),
+        "kind": "gaussian_mixture",
+        "members": members,
+        "components": components,
+        "dimensions": dimensions,
+    }
+
+
+def write_graphs(method: Method, half: Rows, folder: Path) -> tuple[dict[str, Any], Rows]:
     """Writes three graphs and checks them on the training half (N, M); returns their descriptions and its scores."""
     features, latent = half.shape[1], method.latent
     score, encode, decode = (Graph(method, function) for function in ("score", "encode", "decode"))
@@ -170,7 +181,7 @@ def describe_provenance(model: FittedModel, scorer: Path, threshold: float) -> d
         "settings": model.settings.to_json(),
         "seed": model.job.seed,
         "data_sha256": dataset.sha256,
-        "protocol": "A",
+        "protocol": model.job.protocol,
         "libraries": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "metrics": {
             "shipped_threshold": evaluate(y, scores, threshold),
@@ -272,7 +283,7 @@ def example_rows(dataset: Dataset, split: Split) -> Rows:
     return rows
 
 
-def write_examples(method: RaDOGAGA, x: Rows, path: Path) -> None:
+def write_examples(method: Method, x: Rows, path: Path) -> None:
     """Writes rows with the results that PyTorch has for them."""
     with torch.no_grad():
         rows = torch.from_numpy(x)

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from training.methods.base import Losses, Method
-from training.methods.radogaga import RaDOGAGA
-from training.preprocessing import MinMax
+from training.draws import Draws
+from training.methods.base import Losses, by_parts
+from training.methods.mixture_autoencoder import MixtureAutoencoder
+from training.methods.stacking import stack, unstack
 from training.settings import Settings
 
 SMALLEST_BATCH = 20
@@ -25,9 +26,7 @@ SMALLEST_BATCH = 20
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
-CHECKPOINT_KEYS = {"settings", "seed", "rows", "step", "method", "optimizer", "schedule", "rng"}
-
-SCALERS = {"feature": MinMax.per_feature, "table": MinMax.whole_table}
+CHECKPOINT_KEYS = {"fit", "step", "failures", "weights", "average", "optimizer", "schedule", "draws"}
 
 
 class FitError(Exception):
@@ -40,64 +39,73 @@ class FitInterrupted(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fit stands: the step just taken, and the means over its batch of the three terms of the loss."""
+    """Where a fit stands: the step just taken, and each term of the loss, its mean over batch and members."""
 
     step: int
     steps: int
     epoch: int
     epochs: int
-    rate: float
-    distortion: float
-    perturbation: float
+    terms: dict[str, float]
 
 
 Observer = Callable[[Progress], None]
 
+Failures = dict[int, FitError]
+"""What went wrong, by the index of the member it went wrong for."""
 
-def build(x: Tensor, settings: Settings, seed: int) -> RaDOGAGA:
-    """Creates an untrained model for the training rows `x` (N, M), its weights drawn from `seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return RaDOGAGA(SCALERS[settings.scaling](x), settings)
+
+@dataclass(frozen=True)
+class Member:
+    """One of the models that are fitted together.
+
+    Attributes:
+        method: The model, untrained.
+        rows: Indices (N,) of its training rows in the table; every member has as many.
+        seed: The seed of its batches, noise and dropout.
+    """
+
+    method: MixtureAutoencoder
+    rows: Tensor
+    seed: int
 
 
 def fit(
-    method: Method,
+    members: Sequence[Member],
     x: Tensor,
     settings: Settings,
-    seed: int,
     *,
     observer: Observer | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
-) -> None:
-    """Trains `method` on rows of shape (N, M), then freezes its density over all of them.
+) -> Failures:
+    """Trains models together, stacked along a leading axis, then freezes the density of each over all its rows.
 
-    The first SIGINT or SIGTERM ends the fit after the step under way and leaves a checkpoint; a resumed fit
-    gives the same result as one that was never interrupted.
+    A member gives the same result alone and among others, but for rounding. One whose loss is not finite is left as
+    it is, and the others go on. The first SIGINT or SIGTERM ends the fit after the step under way and leaves a
+    checkpoint; a resumed fit gives the same result as one that was never interrupted.
 
     Arguments:
-        method: The model, as `build` made it from the same rows, settings and seed.
-        x: Raw training rows, normal ones only.
+        members: What to train; the models are changed in place.
+        x: A table of raw rows (R, M), from which each member takes its own.
         settings: What to do.
-        seed: The seed of batches, noise and dropout.
         observer: Called after each step.
         checkpoint: Where the fit is kept when it is interrupted, now and then before, and when all steps are done, so
-            that what comes after may fail without losing it; whoever has used the model removes it.
+            that what comes after may fail without losing it; whoever has used the models removes it.
         resume: Whether to go on from `checkpoint`.
 
+    Returns:
+        What went wrong for single members: a loss that is not finite, or a covariance that is singular.
+
     Raises:
-        FitError: There are too few rows, the checkpoint can't be written or belongs to another fit, a loss is not
-            finite, or a covariance is singular.
+        FitError: There are too few rows, or the checkpoint can't be written or belongs to another fit.
         FitInterrupted: A signal asked the fit to stop.
     """
-    with torch.random.fork_rng(devices=[]), deferred_interrupt() as interrupted:
-        torch.manual_seed(seed)
-        run = Run(method, x, settings, seed)
+    with deferred_interrupt() as interrupted:
+        run = Run(members, x, settings)
         if resume:
             run.load(checkpoint)
         saved = time.monotonic()
-        while run.step < run.steps:
+        while run.step < run.steps and len(run.failures) < len(members):
             progress = run.advance()
             if observer:
                 observer(progress)
@@ -107,7 +115,7 @@ def fit(
                 saved = time.monotonic()
             if interrupted.is_set():
                 raise FitInterrupted(f"stopped after step {run.step} of {run.steps}")
-        run.finish()
+        return run.finish()
 
 
 @contextmanager
@@ -144,54 +152,58 @@ def batches(rows: int, size: int) -> list[slice]:
 
 
 class Run:
-    """A fit under way: the model, its optimiser, and all that must be kept to go on with it later."""
+    """A fit under way: the stacked models, their optimiser, and all that must be kept to go on with it later."""
 
-    def __init__(self, method: Method, x: Tensor, settings: Settings, seed: int) -> None:
-        if len(x) < SMALLEST_BATCH:
-            raise FitError(f"{len(x)} training rows, expected at least {SMALLEST_BATCH}")
+    def __init__(self, members: Sequence[Member], x: Tensor, settings: Settings) -> None:
+        rows = len(members[0].rows)
+        if rows < SMALLEST_BATCH:
+            raise FitError(f"{rows} training rows, expected at least {SMALLEST_BATCH}")
         if settings.batch_size < SMALLEST_BATCH:
             raise FitError(f"batch_size is {settings.batch_size}, expected at least {SMALLEST_BATCH}")
-        self.method = method.train()
+        self.members = members
+        self.method = stack([member.method for member in members])
         self.x = x
         self.settings = settings
-        self.seed = seed
-        self.batches = batches(len(x), settings.batch_size)
+        self.batches = batches(rows, settings.batch_size)
         self.steps = settings.epochs * len(self.batches)
         self.step = 0
-        self.optimizer = torch.optim.Adam(method.parameters(), lr=settings.learning_rate, fused=True)
+        self.failures: Failures = {}
+        self.draws = Draws([member.seed for member in members])
+        self.parameters = list(self.method.parameters())
+        self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate, fused=True)
         self.schedule: LRScheduler | None = None
         if settings.schedule == "cosine":
             self.schedule = CosineAnnealingLR(self.optimizer, T_max=self.steps)
+        self.average_from = self.steps - round(settings.averaging * self.steps)
+        self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.order = torch.empty(0, dtype=torch.int64)
         self.order_of: int | None = None
 
     def batch(self) -> Tensor:
-        """Returns the rows of the step to come."""
+        """Returns each member's rows (S, N, M) for the step to come."""
         epoch, position = divmod(self.step, len(self.batches))
         wanted = epoch if self.settings.reshuffle else 0
         if self.order_of != wanted:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + wanted)
-            self.order, self.order_of = torch.randperm(len(self.x), generator=generator), wanted
-        return self.x[self.order[self.batches[position]]]
+            self.order = torch.stack([shuffled(member.rows, member.seed, wanted) for member in self.members])
+            self.order_of = wanted
+        return self.x[self.order[:, self.batches[position]]]
 
     def advance(self) -> Progress:
         """Takes one optimiser step and tells its losses."""
-        try:
-            losses = self.method.losses(self.batch())
-        except LinAlgError as error:
-            raise FitError(
-                f"{self.where}: a covariance of the mixture is singular, variance_floor"
-                f" {self.settings.variance_floor} is too small for this table ({error})"
-            ) from error
+        losses = self.method.losses(self.batch(), self.draws)
         progress = self.progress(losses)
         self.optimizer.zero_grad()
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        torch.stack(list(losses.values())).mean(dim=-1).sum().backward()  # type: ignore[no-untyped-call]
         if self.settings.gradient_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.gradient_norm)
+            clip_gradients(self.parameters, self.settings.gradient_norm)
         self.optimizer.step()
         if self.schedule:
             self.schedule.step()
         self.step += 1
+        if self.step > self.average_from:
+            weight = 1 / (self.step - self.average_from)
+            for mean, parameter in zip(self.average, self.parameters, strict=True):
+                mean.lerp_(parameter.detach(), weight)
         return progress
 
     @property
@@ -200,34 +212,69 @@ class Run:
         return f"step {self.step + 1} of {self.steps} (epoch {self.step // len(self.batches) + 1})"
 
     def progress(self, losses: Losses) -> Progress:
-        """Reads the losses of the step to come, and refuses those that are not finite."""
-        rate, distortion, perturbation = torch.stack([term.detach().double().mean() for term in losses]).tolist()
-        for name, value in zip(Losses._fields, (rate, distortion, perturbation), strict=True):
-            if not abs(value) < float("inf"):
-                raise FitError(f"{self.where}: the {name} is {value}, expected a finite number")
+        """Reads the losses of the step to come, and notes whose are not finite."""
+        values = torch.stack([term.detach().double().mean(dim=-1) for term in losses.values()])
+        finite = values.isfinite()
+        if not finite.all():
+            for term, member in (~finite).nonzero().tolist():
+                name = list(losses)[term]
+                text = f"{self.where}: the {name} is {values[term, member]}, expected a finite number"
+                if name == "rate":
+                    text += f"; if a covariance is singular, variance_floor {self.settings.variance_floor} is too small"
+                self.failures.setdefault(member, FitError(text))
+        alive = [member for member in range(len(self.members)) if member not in self.failures]
+        means = values[:, alive].mean(dim=-1).tolist()
         return Progress(
             step=self.step + 1,
             steps=self.steps,
             epoch=self.step // len(self.batches) + 1,
             epochs=self.settings.epochs,
-            rate=rate,
-            distortion=distortion,
-            perturbation=perturbation,
+            terms=dict(zip(losses, means, strict=True)),
         )
 
-    def finish(self) -> None:
-        """Freezes the density and checks that all training rows have a score."""
+    def finish(self) -> Failures:
+        """Hands the weights back to the members, freezes their densities and checks that all rows have a score."""
+        if self.settings.averaging > 0:
+            with torch.no_grad():
+                for parameter, mean in zip(self.parameters, self.average, strict=True):
+                    parameter.copy_(mean)
+        unstack(self.method, [member.method for member in self.members])
+        for index, member in enumerate(self.members):
+            if index not in self.failures:
+                try:
+                    self.freeze(member)
+                except FitError as error:
+                    self.failures[index] = error
+        return self.failures
+
+    def freeze(self, member: Member) -> None:
+        """Turns a member into float64, computes its density over all its rows, and scores them.
+
+        Raises:
+            FitError: A covariance is singular, or a row has no finite score.
+        """
+        x = self.x[member.rows]
         try:
-            self.method.fit_density(self.x)
+            member.method.double().fit_density(x)
         except LinAlgError as error:
             raise FitError(
                 f"after step {self.steps}: a covariance over all training rows is singular ({error})"
             ) from error
         with torch.no_grad():
-            scores = self.method.score(self.x)
+            scores = by_parts(member.method.score, x)
         if not scores.isfinite().all():
             count = int((~scores.isfinite()).sum())
             raise FitError(f"after step {self.steps}: {count} of {len(scores)} training rows have no finite score")
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what a checkpoint must have in common with the fit that goes on from it."""
+        first = self.members[0]
+        return {
+            "method": type(first.method).__name__,
+            **self.settings.to_json(),
+            "seed": [member.seed for member in self.members],
+            "rows": len(first.rows),
+        }
 
     def save(self, path: Path) -> None:
         """Writes the checkpoint, whole or not at all.
@@ -236,14 +283,14 @@ class Run:
             FitError: The disk is full, or the folder can't be written.
         """
         state = {
-            "settings": self.settings.to_json(),
-            "seed": self.seed,
-            "rows": len(self.x),
+            "fit": self.identity(),
             "step": self.step,
-            "method": self.method.state_dict(),
+            "failures": {member: str(error) for member, error in self.failures.items()},
+            "weights": self.method.state_dict(),
+            "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
-            "rng": torch.get_rng_state(),
+            "draws": self.draws.state(),
         }
         part = path.with_suffix(".part")
         try:
@@ -270,15 +317,30 @@ class Run:
             raise FitError(f"{path} is not a checkpoint ({type(error).__name__}); delete it to start anew") from error
         if missing:
             raise FitError(f"{path} is not a checkpoint ({min(missing)} is missing); delete it to start anew")
-        mine = {**self.settings.to_json(), "seed": self.seed, "rows": len(self.x)}
-        theirs = {**state["settings"], "seed": state["seed"], "rows": state["rows"]}
-        for name, value in mine.items():
-            if name not in theirs or theirs[name] != value:
-                found = theirs.get(name, "unset")
+        for name, value in self.identity().items():
+            found = state["fit"].get(name, "unset")
+            if found != value:
                 raise FitError(f"the checkpoint {path} is of a fit with {name} {found}, asked for is {value}")
         self.step = state["step"]
-        self.method.load_state_dict(state["method"])
+        self.failures = {member: FitError(text) for member, text in state["failures"].items()}
+        self.method.load_state_dict(state["weights"])
+        self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["rng"])
+        self.draws.restore(state["draws"])
+
+
+def shuffled(rows: Tensor, seed: int, epoch: int) -> Tensor:
+    """Returns a member's rows (N,) in the order that an epoch takes them."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return rows[torch.randperm(len(rows), generator=generator)]
+
+
+def clip_gradients(parameters: Sequence[Tensor], norm: float) -> None:
+    """Scales down each member's gradients, together, to a norm of at most `norm`; parameters are stacked (S, ...)."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    squares = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0)
+    scales = (norm / squares.sqrt()).clamp_max(1.0)
+    for gradient in gradients:
+        gradient.mul_(scales.view(-1, *[1] * (gradient.dim() - 1)))

@@ -1,45 +1,66 @@
-"""From a dataset's name to a fitted model."""
+"""From a dataset's name to fitted models."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from training.datasets import DATASETS
-from training.datasets.base import Dataset, Split, protocol_a
-from training.fitting import Observer, build, fit
+from training.datasets.base import Dataset, Labels, Split, protocol_a, protocol_b
+from training.fitting import FitError, Member, Observer, fit
+from training.methods.base import Method
+from training.methods.dagmm import DAGMM
+from training.methods.ensemble import Ensemble
+from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.methods.radogaga import RaDOGAGA
-from training.settings import H, Settings, Size, named
+from training.preprocessing import MinMax
+from training.settings import H, MethodName, Settings, Size, named
 
-METHODS = {"RaDOGAGA": RaDOGAGA}
+METHODS: dict[MethodName, type[MixtureAutoencoder]] = {"RaDOGAGA": RaDOGAGA, "DAGMM": DAGMM}
 """The methods by name."""
 
+SCALERS = {"feature": MinMax.per_feature, "table": MinMax.whole_table}
 
-@dataclass(frozen=True)
+Protocol = Literal["A", "B"]
+
+PROTOCOLS: dict[Protocol, Callable[[Labels, int], Split]] = {"A": protocol_a, "B": protocol_b}
+"""How a table is split, by name."""
+
+SEEDS_BETWEEN_MEMBERS = 1_000_000_007
+"""The members of an ensemble have seeds this far apart, beyond those of any other fit."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One fit by name.
 
     Attributes:
         dataset: The name of the dataset.
-        h: The scale function of the distortion.
+        method: The name of the method.
+        h: The scale function of the distortion; DAGMM has h(d) = d.
         recipe: The name of the recipe.
         seed: The seed of split, weights, batches, noise and dropout.
         size: The paper's table with the network sizes and lambdas.
         overrides: Settings that differ from the named ones.
+        protocol: How the table is split.
     """
 
     dataset: str
+    method: MethodName = "RaDOGAGA"
     h: H
     recipe: str
     seed: int
-    size: Size
-    overrides: dict[str, Any]
+    size: Size = "table2"
+    overrides: dict[str, Any] = field(default_factory=dict)
+    protocol: Protocol = "A"
 
     @property
     def settings(self) -> Settings:
         """The settings in full."""
-        return named(self.dataset, self.h, self.recipe, self.size, self.overrides)
+        return named(self.dataset, self.method, self.h, self.recipe, self.size, self.overrides)
 
 
 @dataclass(frozen=True)
@@ -54,7 +75,7 @@ class FittedModel:
     """
 
     job: Job
-    method: RaDOGAGA
+    method: Method
     dataset: Dataset
     split: Split
 
@@ -64,19 +85,68 @@ class FittedModel:
         return self.job.settings
 
 
+def build(method: MethodName, x: Tensor, settings: Settings, seed: int) -> MixtureAutoencoder:
+    """Creates an untrained model for the training rows `x` (N, M), its weights drawn from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return METHODS[method](SCALERS[settings.scaling](x), settings)
+
+
 def run(
     job: Job, *, observer: Observer | None = None, checkpoint: Path | None = None, resume: bool = False
 ) -> FittedModel:
-    """Loads the dataset, splits it by protocol A, and fits on the normal rows of the training half.
+    """Loads the dataset, splits it, and fits on the normal rows of the training half.
 
     Raises:
         DatasetFileError: The dataset can't be had.
         FitError: The fit can't start or go on.
         FitInterrupted: A signal asked it to stop.
     """
-    dataset = DATASETS[job.dataset]()
-    split = protocol_a(dataset.y, job.seed)
-    x = torch.from_numpy(dataset.x[split.normal])
-    method = build(x, job.settings, job.seed)
-    fit(method, x, job.settings, job.seed, observer=observer, checkpoint=checkpoint, resume=resume)
-    return FittedModel(job, method, dataset, split)
+    (result,) = run_together([job], observer=observer, checkpoint=checkpoint, resume=resume)
+    if isinstance(result, FitError):
+        raise result
+    return result
+
+
+def run_together(
+    jobs: Sequence[Job], *, observer: Observer | None = None, checkpoint: Path | None = None, resume: bool = False
+) -> list[FittedModel | FitError]:
+    """Does what `run` does for jobs that differ by their seeds alone, training all of them as one stack.
+
+    Returns:
+        A model for each job, or what went wrong with it.
+
+    Raises:
+        DatasetFileError: The dataset can't be had.
+        FitError: No fit can start or go on.
+        FitInterrupted: A signal asked them to stop.
+    """
+    settings, dataset = jobs[0].settings, DATASETS[jobs[0].dataset]()
+    x = torch.from_numpy(dataset.x)
+    splits = [PROTOCOLS[job.protocol](dataset.y, job.seed) for job in jobs]
+    members = []
+    for job, split in zip(jobs, splits, strict=True):
+        rows = torch.from_numpy(split.normal)
+        for number in range(settings.members):
+            seed = job.seed + number * SEEDS_BETWEEN_MEMBERS
+            members.append(Member(build(job.method, x[rows], settings, seed), rows, seed))
+    failures = fit(members, x, settings, observer=observer, checkpoint=checkpoint, resume=resume)
+    results: list[FittedModel | FitError] = []
+    for index, (job, split) in enumerate(zip(jobs, splits, strict=True)):
+        own = range(index * settings.members, (index + 1) * settings.members)
+        failed = [failures[member] for member in own if member in failures]
+        if failed:
+            results.append(failed[0])
+        else:
+            method = assemble([members[member].method for member in own], x[torch.from_numpy(split.normal)])
+            results.append(FittedModel(job, method, dataset, split))
+    return results
+
+
+def assemble(members: Sequence[MixtureAutoencoder], x: Tensor) -> Method:
+    """Returns a fitted model as it is, and several as an ensemble that is calibrated on the training rows (N, M)."""
+    if len(members) == 1:
+        return members[0]
+    ensemble = Ensemble(members)
+    ensemble.fit_density(x)
+    return ensemble

@@ -16,6 +16,8 @@ class MinMax(nn.Module):
     Arguments:
         lower: The smallest value, of shape (M,).
         width: The distance from the smallest to the largest value, of shape (M,); zeros become 1.
+
+    In a stack both have a leading member axis, as the rows then have.
     """
 
     lower: Tensor
@@ -44,9 +46,9 @@ class MinMax(nn.Module):
         return self.lower.shape[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scales raw rows of shape (N, M)."""
-        return (x - self.lower) / self.width
+        """Scales raw rows of shape (..., N, M)."""
+        return (x - self.lower[..., None, :]) / self.width[..., None, :]
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Returns scaled rows of shape (N, M) to raw values."""
-        return y * self.width + self.lower
+        """Returns scaled rows of shape (..., N, M) to raw values."""
+        return y * self.width[..., None, :] + self.lower[..., None, :]

@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,6 +14,7 @@ from training.fitting import Observer
 
 SECONDS_BETWEEN_UPDATES = 0.2
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_SWEEP_LINES = 60.0
 
 
 @contextmanager
@@ -54,6 +56,38 @@ def watched(label: str, console: Console) -> Iterator[Observer]:
         yield throttled(write, SECONDS_BETWEEN_LINES)
 
 
+@contextmanager
+def swept(label: str, weights: dict[str, float], console: Console) -> Iterator[Callable[[str, float], None]]:
+    """Yields a function that takes a part's name and the share of it that is done, and shows how the whole goes on.
+
+    Arguments:
+        label: What is being done.
+        weights: How long each part takes beside the others, in any unit.
+        console: Where to show it; a bar on a terminal, a line now and then elsewhere.
+    """
+    done = dict.fromkeys(weights, 0.0)
+    total = sum(weights.values())
+    started = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=total, state="")
+        due = started + SECONDS_BETWEEN_SWEEP_LINES
+
+        def report(part: str, share: float) -> None:
+            nonlocal due
+            done[part] = share
+            completed = sum(weights[name] * share for name, share in done.items())
+            now = time.monotonic()
+            left = (now - started) * (total - completed) / completed if completed else float("nan")
+            state = f"{completed / total:.1%}, ETA {timedelta(seconds=round(left)) if left == left else '?'}"
+            bar.update(task, completed=completed, state=state)
+            if not console.is_terminal and now >= due:
+                due = now + SECONDS_BETWEEN_SWEEP_LINES
+                console.print(f"{label} {state}", soft_wrap=True, highlight=False, markup=False)
+
+        yield report
+
+
 def describe(progress: fitting.Progress) -> str:
     """Says in one line where a fit stands."""
     return f"epoch {progress.epoch}/{progress.epochs}  {terms(progress)}"
@@ -61,7 +95,7 @@ def describe(progress: fitting.Progress) -> str:
 
 def terms(progress: fitting.Progress) -> str:
     """Names the terms of the loss."""
-    return f"rate {progress.rate:.4g}  distortion {progress.distortion:.4g}  perturbation {progress.perturbation:.4g}"
+    return "  ".join(f"{name} {value:.4g}" for name, value in progress.terms.items())
 
 
 def throttled(show: Observer, seconds: float) -> Observer:

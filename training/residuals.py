@@ -3,37 +3,38 @@
 import torch
 from torch import Tensor
 
+RESIDUAL_FEATURES = 2
+
 SMALLEST_NORM = 1e-3
 """Norms are not taken smaller than this, so that a row of zeros has finite features."""
 
+SMALLEST_SQUARE = 1e-30
+"""Squared errors are not taken smaller than this, so that the root of a perfect reconstruction's has a gradient."""
+
 
 def _norm(x: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(x, dim=-1)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1).clamp_min(SMALLEST_NORM)
     return norm
 
 
-def relative_distance(x: Tensor, x_hat: Tensor) -> Tensor:
-    r"""Returns :math:`\|x - \hat{x}\| / \|x\|` per row, of shape (N,)."""
-    return _norm(x - x_hat) / _norm(x).clamp_min(SMALLEST_NORM)
+def residual_features(x: Tensor, x_hat: Tensor, squared_error: Tensor) -> Tensor:
+    r"""Returns relative distance :math:`\|x - \hat{x}\| / \|x\|` and cosine similarity side by side.
 
-
-def cosine_similarity(x: Tensor, x_hat: Tensor) -> Tensor:
-    r"""Returns :math:`x \cdot \hat{x} / (\|x\| \, \|\hat{x}\|)` per row, of shape (N,)."""
-    return (x * x_hat).sum(dim=-1) / (_norm(x).clamp_min(SMALLEST_NORM) * _norm(x_hat).clamp_min(SMALLEST_NORM))
-
-
-def residual_features(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Returns relative distance and cosine similarity side by side.
+    .. math:: \frac{\|x - \hat{x}\|}{\|x\|}, \quad \frac{x \cdot \hat{x}}{\|x\| \, \|\hat{x}\|}
 
     Arguments:
-        x: Scaled rows of shape (N, M).
-        x_hat: Their reconstructions, of shape (N, M).
+        x: Scaled rows of shape (..., N, M).
+        x_hat: Their reconstructions, of shape (..., N, M).
+        squared_error: :math:`\|x - \hat{x}\|^2`, of shape (..., N), which the loss needs as well.
 
     Returns:
-        Features of shape (N, 2).
+        Features of shape (..., N, 2).
 
     References:
         | Deep Autoencoding Gaussian Mixture Model (Zong et al., 2018), section 3.2
         | Rate-Distortion Optimization Guided Autoencoder (Kato et al., 2019), section 4.2.3
     """
-    return torch.stack([relative_distance(x, x_hat), cosine_similarity(x, x_hat)], dim=-1)
+    norm = _norm(x)
+    relative_distance = squared_error.clamp_min(SMALLEST_SQUARE).sqrt() / norm
+    cosine_similarity = (x * x_hat).sum(dim=-1) / (norm * _norm(x_hat))
+    return torch.stack([relative_distance, cosine_similarity], dim=-1)

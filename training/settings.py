@@ -9,6 +9,7 @@ H = Literal["identity", "log"]
 Scaling = Literal["feature", "table"]
 Schedule = Literal["constant", "cosine"]
 Size = Literal["table2", "table3"]
+MethodName = Literal["RaDOGAGA", "DAGMM"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +22,8 @@ class Settings:
         estimation: The width of the estimation network's hidden layer.
         components: The number of mixture components K.
         h: The scale function of the distortion, h(d) = d or h(d) = log(d + delta).
-        lambda1: The weight of the distortion.
-        lambda2: The weight of the perturbation.
+        lambda1: The weight of the distortion; for DAGMM, of the rate.
+        lambda2: The weight of the perturbation; for DAGMM, of the penalty on the inverse variances.
         scaling: Whether each feature, or the table as a whole, is scaled to [0, 1] by the training rows.
         batch_size: Rows per optimiser step.
         epochs: Passes over the training rows.
@@ -32,6 +33,11 @@ class Settings:
         variance_floor: What is added to each variance of the mixture.
         reshuffle: Whether batches are drawn anew each epoch, or once.
         gradient_norm: The norm gradients are clipped to; None leaves them.
+        averaging: The share of the steps, at the end, over which the weights are averaged; 0 keeps the last ones.
+        rate_at: Whether the rate is taken at z, as the paper writes it, or at z + epsilon, which bounds the loss below.
+        h_of: Whether h is applied to each row's distance, or to the batch's mean.
+        residuals: Whether the two residual features are appended to the latent.
+        members: The number of models whose scores are averaged.
     """
 
     hidden: tuple[int, ...]
@@ -50,6 +56,11 @@ class Settings:
     variance_floor: float = 1e-6
     reshuffle: bool = False
     gradient_norm: float | None = None
+    averaging: float = 0.0
+    rate_at: Literal["z", "noisy"] = "z"
+    h_of: Literal["row", "batch"] = "row"
+    residuals: bool = True
+    members: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Returns the settings as JSON values."""
@@ -121,20 +132,27 @@ ROBUST: dict[str, dict[str, Any]] = {
 }
 """Quicker, with clipped gradients and a floor under variances; docs/results.md says how it was chosen."""
 
-RECIPES = {"faithful": FAITHFUL, "robust": ROBUST}
+ENSEMBLE: dict[str, dict[str, Any]] = {dataset: {**settings, "members": 10} for dataset, settings in ROBUST.items()}
+"""Ten members of `robust` on one split."""
+
+RECIPES = {"faithful": FAITHFUL, "robust": ROBUST, "ensemble": ENSEMBLE}
 
 DEFAULT_H: dict[str, H] = {"kddcup99": "log", "thyroid": "log", "arrhythmia": "identity", "kddcup-rev": "log"}
 """The h with the higher F1 in the paper's Table 1."""
 
+DAGMM_LAMBDAS = (0.1, 0.005)
+"""DAGMM's weights of rate and penalty, for every dataset (Kato et al., 2019, appendix E)."""
+
 
 def named(
     dataset: str,
+    method: MethodName,
     h: H,
     recipe: str = "robust",
     size: Size = "table2",
     overrides: Mapping[str, Any] = MappingProxyType({}),
 ) -> Settings:
-    """Returns the settings of a dataset under a recipe, with `overrides` on top."""
-    lambda1, lambda2 = LAMBDAS[size][dataset][h]
-    own = {**NETWORKS[size][dataset], **BATCHES[dataset], **RECIPES[recipe][dataset], **overrides}
-    return Settings(h=h, lambda1=lambda1, lambda2=lambda2, **own)
+    """Returns a method's settings for a dataset under a recipe, with `overrides` on top."""
+    lambda1, lambda2 = DAGMM_LAMBDAS if method == "DAGMM" else LAMBDAS[size][dataset][h]
+    own = {**NETWORKS[size][dataset], **BATCHES[dataset], **RECIPES[recipe][dataset]}
+    return Settings(**{"h": h, "lambda1": lambda1, "lambda2": lambda2, **own, **overrides})

@@ -1,1 +1,16 @@
 """The paper's experiments, one file each."""
+
+from training.experiments.ablation import Ablation
+from training.experiments.base import Experiment
+from training.experiments.detection import Detection
+
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment
+    for experiment in (
+        Detection("table1", "Table 1: both methods, four datasets", "table2", "A", ("faithful", "robust", "ensemble")),
+        Detection("table4", "Table 4: the same with DAGMM's network sizes", "table3", "A", ("faithful", "robust")),
+        Detection("protocol_b", "the same methods by protocol B", "table2", "B", ("robust", "ensemble")),
+        Ablation(),
+    )
+}
+"""The experiments by name, in the order in which they are run."""

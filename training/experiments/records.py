@@ -2,19 +2,15 @@
 
 import json
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from rich.console import Console
-
 from training.experiments.results import ResultsError
-from training.fitting import Observer
 from training.jobs import Job
-from training.progress import watched
 
-Measure = Callable[[Job, Observer], Mapping[str, Any]]
+Metrics = Mapping[str, Any]
+"""What a run found, as JSON values; `failed` and a text if it found nothing."""
 
 
 class Record(TypedDict):
@@ -27,9 +23,25 @@ class Record(TypedDict):
     dataset: str
     seed: int
     settings: dict[str, Any]
-    metrics: Mapping[str, Any]
+    metrics: Metrics
     seconds: float
     commit: str
+
+
+def record_of(experiment: str, job: Job, metrics: Metrics, seconds: float) -> Record:
+    """Makes the line of a run that took so many seconds of CPU time."""
+    return Record(
+        experiment=experiment,
+        method=job.method,
+        h=job.h,
+        recipe=job.recipe,
+        dataset=job.dataset,
+        seed=job.seed,
+        settings=job.settings.to_json(),
+        metrics=metrics,
+        seconds=round(seconds, 1),
+        commit=current_commit(),
+    )
 
 
 def read_records(path: Path) -> list[Record]:
@@ -54,43 +66,26 @@ def append_record(path: Path, record: Record) -> None:
         stream.write(json.dumps(record) + "\n")
 
 
-def is_done(records: list[Record], experiment: str, job: Job) -> bool:
-    """Says whether a run with the very same settings is among the records."""
-    key = (experiment, job.dataset, job.recipe, job.seed, job.settings.to_json())
-    return any(key == (r["experiment"], r["dataset"], r["recipe"], r["seed"], r["settings"]) for r in records)
+def missing(experiment: str, wanted: Sequence[Job], records: Sequence[Record]) -> list[Job]:
+    """Returns the runs that are not among the records with the very same settings."""
+
+    def key(*parts: object) -> str:
+        return json.dumps(parts, sort_keys=True)
+
+    done = {key(r["experiment"], r["method"], r["dataset"], r["recipe"], r["seed"], r["settings"]) for r in records}
+    return [
+        job
+        for job in wanted
+        if key(experiment, job.method, job.dataset, job.recipe, job.seed, job.settings.to_json()) not in done
+    ]
 
 
-def sweep(experiment: str, wanted: list[Job], measure: Measure, path: Path, console: Console) -> None:
-    """Runs what is not in the file yet, adding a line after each run; an interrupted run starts anew.
-
-    Arguments:
-        experiment: The name of the experiment.
-        wanted: The runs.
-        measure: Does a run and returns its metrics as JSON values.
-        path: The file of JSON lines.
-        console: Where to show how it goes on.
-    """
-    for number, job in enumerate(wanted, 1):
-        if is_done(read_records(path), experiment, job):
-            continue
-        label = f"[{number}/{len(wanted)}] {job.dataset} {job.h} {job.recipe} seed {job.seed}"
-        started = time.process_time()
-        with watched(label, console) as observer:
-            metrics = measure(job, observer)
-        record = Record(
-            experiment=experiment,
-            method="RaDOGAGA",
-            h=job.h,
-            recipe=job.recipe,
-            dataset=job.dataset,
-            seed=job.seed,
-            settings=job.settings.to_json(),
-            metrics=metrics,
-            seconds=round(time.process_time() - started, 1),
-            commit=current_commit(),
-        )
-        append_record(path, record)
-        console.print(f"{label}: {json.dumps(metrics)}", highlight=False, markup=False, soft_wrap=True)
+def of_setting(records: Sequence[Record], job: Job) -> list[Record]:
+    """Returns the records of a run's setting, whatever their seed, by seed."""
+    settings = job.settings.to_json()
+    key = (job.method, job.dataset, job.recipe, settings)
+    found = [r for r in records if (r["method"], r["dataset"], r["recipe"], r["settings"]) == key]
+    return sorted(found, key=lambda record: record["seed"])
 
 
 def current_commit() -> str:

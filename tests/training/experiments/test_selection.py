@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from training.experiments.selection import CANDIDATES, Judgement, jobs, measure, render
 
 from tests.conftest import record_of, small_job, small_table
 from training.datasets import DATASETS
 from training.datasets.base import Dataset, Split, protocol_a
 from training.experiments import selection
 from training.experiments.records import Record
-from training.experiments.selection import CANDIDATES, Judgement, jobs, measure, render
 from training.fitting import Observer, fit
 from training.jobs import FittedModel
 from training.methods.radogaga import RaDOGAGA

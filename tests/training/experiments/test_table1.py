@@ -1,10 +1,10 @@
 """Table 1: its runs, its measure and its cells."""
 
 import pytest
+from training.experiments.table1 import jobs, measure, render
 
 from tests.conftest import record_of, small_job
 from training.experiments.records import Record
-from training.experiments.table1 import jobs, measure, render
 
 
 def record(seed: int, f1: float, **other_settings: object) -> Record:

@@ -1,0 +1,267 @@
+"""Which values the settings should have that the paper leaves silent, judged without labels.
+
+Every candidate differs from the robust recipe in a single setting. It is fitted twice on four fifths of the normal
+training rows, from two random starts. Then, with no label beyond those that keep anomalies out of the fit:
+
+1. agreement: the two should flag the same rows of the training half, anomalies and normal ones unsorted. A decision
+   that hangs on the random start is no decision.
+2. calibration: of the held-out normal rows a twentieth should score above the 95 % quantile of the fitted ones. More
+   means that the density has learned the fitted rows by heart.
+3. contrast: held-out normal rows should score below the same rows with every column shuffled on its own, which keeps
+   each column's values and breaks what ties them together. The figure is the AUROC of the one against the other.
+4. loss: Eq. (4) on the held-out rows, with the density frozen. Lower is better, but only candidates with the same
+   scaling and the same loss can be compared by it.
+
+F1 on the test half is written down beside them for the reader, and decides nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from training.datasets import DATASETS
+from training.datasets.base import Dataset, Rows, Split, protocol_a
+from training.draws import Draws
+from training.experiments.base import Request, Sweep
+from training.experiments.detection import measure
+from training.experiments.records import Metrics, Record, of_setting, read_records
+from training.experiments.results import lines_file
+from training.experiments.sweep import Runner
+from training.fitting import Member, Observer, fit
+from training.jobs import FittedModel, Job, build
+from training.methods.base import ROWS_AT_ONCE, Method, by_parts
+from training.methods.mixture_autoencoder import MixtureAutoencoder
+from training.settings import DEFAULT_H
+from training.thresholds import contamination_threshold
+
+HELD_OUT = 0.2
+"""The share of the normal training rows that is not fitted."""
+
+QUANTILE = 0.95
+
+OTHER_START = 1000
+"""What is added to the seed for the second of the two fits."""
+
+SILENT: list[dict[str, Any]] = [
+    {},
+    {"scaling": "feature"},
+    {"scaling": "table"},
+    {"dropout": 0.0},
+    {"dropout": 0.5},
+    {"rate_at": "noisy"},
+    {"h_of": "batch"},
+    {"variance_floor": 1e-6},
+    {"variance_floor": 1e-5},
+    {"variance_floor": 1e-4},
+    {"variance_floor": 1e-3},
+    {"batch_size": 128},
+    {"batch_size": 1024},
+    {"averaging": 0.0},
+    {"averaging": 0.5},
+    {"schedule": "constant"},
+    {"schedule": "constant", "averaging": 0.5},
+]
+
+CANDIDATES: dict[str, list[dict[str, Any]]] = {
+    "thyroid": SILENT,
+    "arrhythmia": SILENT,
+    "kddcup99": [
+        {"learning_rate": rate, "schedule": schedule, "variance_floor": floor, "averaging": averaging}
+        for rate, schedule in ((1e-4, "constant"), (1e-3, "cosine"))
+        for floor in (1e-6, 1e-4)
+        for averaging in (0.0, 0.5)
+    ],
+    "kddcup-rev": [
+        {"averaging": averaging, "variance_floor": floor} for floor in (1e-6, 1e-4) for averaging in (0.0, 0.5)
+    ],
+}
+"""What differs from the robust recipe."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a candidate does.
+
+    Attributes:
+        agreement: The Jaccard index of the two sets of flagged rows, in [0, 1].
+        above: The share of held-out rows above the 95 % quantile of the fitted rows' scores.
+        contrast: The AUROC of held-out rows against the same with shuffled columns.
+        fitted_loss: The mean loss of fitted rows, in nats.
+        held_out_loss: The mean loss of held-out rows, in nats.
+        f1: F1 on the test half, which decides nothing.
+    """
+
+    agreement: float
+    above: float
+    contrast: float
+    fitted_loss: float
+    held_out_loss: float
+    f1: float
+
+
+class Ablation(Sweep):
+    """The candidates, each fitted twice for every seed."""
+
+    name = "ablation"
+    summary = "what the paper leaves silent, settled without labels"
+
+    def jobs(self, request: Request) -> list[Job]:
+        """Lists the candidates for every seed, each setting once."""
+        return [job for seed in request.seeds for name in request.datasets for job in candidates(name, seed)]
+
+    @property
+    def runner(self) -> Runner:
+        return run_group
+
+    def render(self, docs: Path) -> str:
+        return render(read_records(lines_file(docs, self.name)))
+
+
+def candidates(dataset: str, seed: int) -> list[Job]:
+    """Lists the candidates of a dataset, each setting once."""
+    found: list[Job] = []
+    for overrides in CANDIDATES[dataset]:
+        job = Job(dataset=dataset, h=DEFAULT_H[dataset], recipe="robust", seed=seed, overrides=overrides)
+        if job.settings not in [other.settings for other in found]:
+            found.append(job)
+    return found
+
+
+def run_group(group: Sequence[Job], observer: Observer, checkpoint: Path) -> list[Metrics]:
+    """Fits a candidate twice for each of its seeds and judges it; a fit that fails is a result too.
+
+    Raises:
+        DatasetFileError: The dataset can't be had.
+        FitInterrupted: A signal asked to stop.
+    """
+    settings, dataset = group[0].settings, DATASETS[group[0].dataset]()
+    x = torch.from_numpy(dataset.x)
+    splits, members, held_out = [], [], []
+    for job in group:
+        split = protocol_a(dataset.y, job.seed)
+        rows = torch.from_numpy(np.random.default_rng(job.seed).permutation(split.normal))
+        count = int(HELD_OUT * len(rows))
+        splits.append(split)
+        held_out.append(x[rows[:count]])
+        for seed in (job.seed, job.seed + OTHER_START):
+            members.append(Member(build(job.method, x[rows[count:]], settings, seed), rows[count:], seed))
+    failures = fit(members, x, settings, observer=observer, checkpoint=checkpoint, resume=checkpoint.exists())
+    found: list[Metrics] = []
+    for index, (job, split, held) in enumerate(zip(group, splits, held_out, strict=True)):
+        own = (2 * index, 2 * index + 1)
+        failed = [str(failures[member]) for member in own if member in failures]
+        if failed:
+            found.append({"failed": failed[0]})
+        else:
+            methods = [members[member].method for member in own]
+            found.append(asdict(judge(job, methods, dataset, split, x[members[own[0]].rows], held)))
+    return found
+
+
+@torch.no_grad()
+def judge(
+    job: Job, methods: list[MixtureAutoencoder], dataset: Dataset, split: Split, fitted: Tensor, held_out: Tensor
+) -> Judgement:
+    """Judges two fits of a candidate by the rows (N, M) they were fitted on, those held out, and the training half."""
+    first, second = (flagged_rows(method, dataset, split) for method in methods)
+    return Judgement(
+        agreement=float((first & second).sum() / (first | second).sum()),
+        above=mean(share_above(method, fitted, held_out) for method in methods),
+        contrast=mean(contrast(method, held_out, job.seed) for method in methods),
+        fitted_loss=mean(frozen_loss(method, fitted) for method in methods),
+        held_out_loss=mean(frozen_loss(method, held_out) for method in methods),
+        f1=mean(measure(FittedModel(job, method, dataset, split))["f1"] for method in methods),
+    )
+
+
+def scores_of(method: Method, x: Tensor) -> NDArray[np.float64]:
+    """Returns scores (N,) of rows (N, M)."""
+    return by_parts(method.score, x).numpy()
+
+
+def flagged_rows(method: Method, dataset: Dataset, split: Split) -> NDArray[np.bool_]:
+    """Returns which rows of the training half the threshold of a shipped model would flag, of shape (N,)."""
+    half: Rows = dataset.x[split.train]
+    scores = scores_of(method, torch.from_numpy(half))
+    flagged: NDArray[np.bool_] = scores >= contamination_threshold(scores, dataset.contamination)
+    return flagged
+
+
+def share_above(method: Method, fitted: Tensor, held_out: Tensor) -> float:
+    """Returns the share of held-out rows (N, M) that score above the 95 % quantile of the fitted ones."""
+    bound = np.quantile(scores_of(method, fitted), QUANTILE)
+    return float((scores_of(method, held_out) > bound).mean())
+
+
+def contrast(method: Method, held_out: Tensor, seed: int) -> float:
+    """Returns the AUROC of held-out rows (N, M) against the same rows with every column shuffled on its own."""
+    shuffled = torch.from_numpy(np.random.default_rng(seed).permuted(held_out.numpy(), axis=0))
+    scores = np.concatenate([scores_of(method, held_out), scores_of(method, shuffled)])
+    return float(roc_auc_score(np.arange(len(scores)) >= len(held_out), scores))
+
+
+def frozen_loss(method: MixtureAutoencoder, x: Tensor) -> float:
+    """Returns the mean loss of rows (N, M), its rate under the frozen mixture in place of a batch's."""
+    total = 0.0
+    draws = Draws([0])
+    for part in torch.split(x, ROWS_AT_ONCE):
+        losses = method.losses(part, draws)
+        others = torch.stack([term for name, term in losses.items() if name != "rate"]).sum(dim=0)
+        total += float((method.score(part) + others).sum())
+    return total / len(x)
+
+
+COLUMNS = (
+    "learning_rate",
+    "schedule",
+    "batch_size",
+    "scaling",
+    "dropout",
+    "rate_at",
+    "h_of",
+    "variance_floor",
+    "averaging",
+)
+
+
+def render(records: Sequence[Record]) -> str:
+    """Writes the table in Markdown: a candidate per line, each figure the mean over its seeds."""
+    lines = [
+        "| dataset | what differs | seeds | failed | agreement | above 95 % | contrast"
+        " | loss, fitted | loss, held out | F1 (not used) |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in CANDIDATES:
+        base = Job(dataset=name, h=DEFAULT_H[name], recipe="robust", seed=0).settings.to_json()
+        for job in candidates(name, 0):
+            cell = of_setting(records, job)
+            if cell:
+                own = job.settings.to_json()
+                differs = ", ".join(f"{column} {own[column]}" for column in COLUMNS if own[column] != base[column])
+                lines.append(row(name, differs or "**`robust`**", [record["metrics"] for record in cell]))
+    return "\n".join(lines) + "\n"
+
+
+def row(name: str, differs: str, cell: list[Metrics]) -> str:
+    """Writes one line of the table."""
+    done = [metrics for metrics in cell if "failed" not in metrics]
+    fields = [name, differs, str(len(cell)), str(len(cell) - len(done))]
+    forms = {
+        "agreement": ".3f",
+        "above": ".3f",
+        "contrast": ".3f",
+        "fitted_loss": ".1f",
+        "held_out_loss": ".1f",
+        "f1": ".3f",
+    }
+    for metric, form in forms.items():
+        fields.append(format(mean(metrics[metric] for metrics in done), form) if done else "")
+    return f"| {' | '.join(fields)} |"

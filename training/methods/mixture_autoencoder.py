@@ -1,0 +1,104 @@
+"""What RaDOGAGA and DAGMM share: an autoencoder, and a Gaussian mixture over its latent."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from training.densities.mixture import GaussianMixture, batch_rate, mixture_moments
+from training.distances import squared_error
+from training.draws import Draws
+from training.methods.base import Losses, Method, by_parts
+from training.nn.mlp import MLP, EstimationNetwork
+from training.preprocessing import MinMax
+from training.residuals import RESIDUAL_FEATURES, residual_features
+from training.settings import Settings
+
+NOISE_VARIANCE = 1 / 12
+"""The variance of the uniform noise on (-1/2, 1/2)."""
+
+
+class MixtureAutoencoder(Method):
+    """Creates an autoencoder whose latent a Gaussian mixture describes.
+
+    The mixture is over z and two residual features, its memberships predicted by an estimation network. In training
+    it is computed per batch; for scoring, once over all training rows. It is evaluated in float64, for the residuals
+    carry no noise and their variance shrinks until float32 has no Cholesky factor of it.
+
+    Arguments:
+        scaler: The scaler, fitted on the training rows.
+        settings: Sizes and weights; the rest of the settings belongs to the fit.
+
+    References:
+        | Deep Autoencoding Gaussian Mixture Model (Zong et al., 2018), section 3
+        | Rate-Distortion Optimization Guided Autoencoder (Kato et al., 2019), sections 4.1.1 and 4.2.3
+    """
+
+    def __init__(self, scaler: MinMax, settings: Settings) -> None:
+        super().__init__()
+        features, hidden, latent = scaler.features, settings.hidden, settings.latent
+        dimensions = latent + (RESIDUAL_FEATURES if settings.residuals else 0)
+        self.latent = latent
+        self.scaler = scaler
+        self.encoder = MLP([features, *hidden, latent])
+        self.decoder = MLP([latent, *reversed(hidden), features])
+        self.estimation_network = EstimationNetwork(
+            dimensions, settings.estimation, settings.components, settings.dropout
+        )
+        self.density = GaussianMixture.unfitted(settings.components, dimensions)
+        self.settings = settings
+
+    @abstractmethod
+    def losses(self, x: Tensor, draws: Draws) -> Losses: ...
+
+    def density_features(self, x: Tensor, z: Tensor, x_hat: Tensor, distance: Tensor) -> Tensor:
+        """Returns the latent with the residual features appended, (..., N, D) in float64."""
+        if not self.settings.residuals:
+            return z.double()
+        return torch.cat([z, residual_features(x, x_hat, distance)], dim=-1).double()
+
+    def responsibilities(self, y: Tensor, draws: Draws | None = None) -> Tensor:
+        """Returns the estimation network's component memberships (..., N, K) in float64, Eq. (17)."""
+        logits = self.estimation_network(y.to(self.estimation_network.last.weight.dtype), draws)
+        return torch.softmax(logits.double().mT, dim=-2).mT
+
+    def batch_rate(self, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Returns -log P(z) of shape (..., N) and the covariances of the mixture of this very batch, Eq. (18), (19)."""
+        return batch_rate(y, self.responsibilities(y, draws), self.variance_floors(0.0))
+
+    def variance_floors(self, latent: float) -> Tensor:
+        """Returns what is added to variances (D,): the floor, and `latent` on top for those of the latent."""
+        floors = torch.full((self.density.means.shape[-1],), self.settings.variance_floor, dtype=torch.float64)
+        floors[: self.latent] += latent
+        return floors
+
+    @torch.no_grad()
+    def fit_density(self, x: Tensor) -> None:
+        """Freezes the mixture over all training rows (N, M), without dropout.
+
+        If the rate was taken at the noisy latent, the noise's variance is added to the latent's.
+
+        Raises:
+            torch.linalg.LinAlgError: A covariance is not positive definite, even with its floor.
+        """
+        y = by_parts(self.scored_features, x)
+        weights, means, covariances = mixture_moments(y, self.responsibilities(y))
+        floors = self.variance_floors(NOISE_VARIANCE if self.settings.rate_at == "noisy" else 0.0)
+        self.density = GaussianMixture(weights, means, covariances + torch.diag(floors))
+
+    def encode(self, x: Tensor) -> Tensor:
+        z: Tensor = self.encoder(self.scaler(x))
+        return z
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.scaler.inverse(self.decoder(z))
+
+    def score(self, x: Tensor) -> Tensor:
+        return -self.density.log_prob(self.scored_features(x))
+
+    def scored_features(self, x: Tensor) -> Tensor:
+        """Returns the density's features (N, D) of raw rows (N, M)."""
+        x = self.scaler(x)
+        z = self.encoder(x)
+        x_hat = self.decoder(z)
+        return self.density_features(x, z, x_hat, squared_error(x, x_hat))
