@@ -92,8 +92,8 @@ def protocol_b(y: Labels, seed: int) -> Split:
         seed: The seed of the split.
 
     References:
-        | Classification-Based Anomaly Detection for General Data (Bergman and Hoshen, 2020), section 5.2
-        | Neural Transformation Learning for Deep Anomaly Detection Beyond Images (Qiu et al., 2021), section 4.3
+        | Classification-Based Anomaly Detection for General Data (Bergman and Hoshen, 2020)
+        | Neural Transformation Learning for Deep Anomaly Detection Beyond Images (Qiu et al., 2021)
     """
     rows = np.random.default_rng(seed).permutation(np.flatnonzero(~y))
     train, tested = rows[: len(rows) // 2], rows[len(rows) // 2 :]
