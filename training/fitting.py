@@ -186,7 +186,8 @@ class Run:
         if self.order_of != wanted:
             self.order = torch.stack([shuffled(member.rows, member.seed, wanted) for member in self.members])
             self.order_of = wanted
-        return self.x[self.order[:, self.batches[position]]]
+        order = self.order[:, self.batches[position]]
+        return self.x.index_select(0, order.flatten()).view(*order.shape, -1)  # several times as fast as self.x[order]
 
     def advance(self) -> Progress:
         """Takes one optimiser step and tells its losses."""

@@ -88,6 +88,14 @@ def test_overrides_come_last_and_must_exist() -> None:
         named("thyroid", "RaDOGAGA", "log", overrides={"epoch": 7})
 
 
+def test_scaling_belongs_to_method_and_h() -> None:
+    assert named("thyroid", "RaDOGAGA", "log", "robust").scaling == "table"
+    assert named("thyroid", "RaDOGAGA", "identity", "ensemble").scaling == "feature"
+    assert named("arrhythmia", "DAGMM", "identity", "ensemble").scaling == "table"
+    assert named("arrhythmia", "DAGMM", "identity", "faithful").scaling == "feature"
+    assert named("kddcup99", "RaDOGAGA", "log", "robust").scaling == "feature"
+
+
 def test_dagmm_has_the_lambdas_of_appendix_e_everywhere() -> None:
     for size in NETWORKS:
         for dataset in LAMBDAS[size]:

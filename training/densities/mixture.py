@@ -134,14 +134,13 @@ class _BatchRate(torch.autograd.Function):
         a.diagonal(dim1=-2, dim2=-1).add_(0.5 * total[..., None])
         lower = covariances @ upper
         a = a + lower.mT @ (0.5 * (of_covariances + of_covariances.mT)) @ lower
-        bent = a @ whitened
-        of_gamma = (whitened * bent).sum(dim=-2) - (b[..., None, :] @ whitened).squeeze(-2)
+        bent = 2 * a @ whitened - b[..., None]
+        of_gamma = 0.5 * ((whitened * bent).sum(dim=-2) - (b[..., None, :] @ whitened).squeeze(-2))
         floored = (upper @ a @ upper.mT * torch.diag(floors)).sum(dim=(-2, -1))  # the floor is no row's
         constant = a.diagonal(dim1=-2, dim2=-1).sum(dim=-1) - floored + total  # the last one through the weights
         of_gamma = (of_gamma - constant[..., None]) / counts[..., None]
         share = (gamma / counts[..., None])[..., None, :]
-        weighted = weighted.add_(bent.mul_(2).sub_(b[..., None]).mul_(share))
-        of_y = weighted.flatten(-3, -2).mT @ upper.mT.flatten(-3, -2)
+        of_y = torch.addcmul(weighted, bent, share).flatten(-3, -2).mT @ upper.mT.flatten(-3, -2)
         return of_y, of_gamma.mT, None
 
 

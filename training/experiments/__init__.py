@@ -2,6 +2,7 @@
 
 from training.experiments.ablation import Ablation
 from training.experiments.base import Experiment
+from training.experiments.baselines import Baselines
 from training.experiments.detection import Detection
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -10,6 +11,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Detection("table1", "Table 1: both methods, four datasets", "table2", "A", ("faithful", "robust", "ensemble")),
         Detection("table4", "Table 4: the same with DAGMM's network sizes", "table3", "A", ("faithful", "robust")),
         Detection("protocol_b", "the same methods by protocol B", "table2", "B", ("robust", "ensemble")),
+        Baselines(),
         Ablation(),
     )
 }

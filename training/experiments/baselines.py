@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from training.baselines import BASELINES, SCALINGS, BaselineError, fit
 from training.datasets import DATASETS
 from training.datasets.base import Dataset, protocol_a, protocol_b
+from training.experiments.base import Experiment, Request
 from training.experiments.records import Record, append_record, current_commit, read_records
 from training.experiments.results import lines_file
 from training.metrics import evaluate
@@ -83,6 +84,24 @@ class Cell:
     std: float | None
     auroc: float
     average_precision: float
+
+
+class Baselines(Experiment):
+    """All baselines by both protocols, in one process: their libraries have threads of their own."""
+
+    name = "baselines"
+    summary = "simple detectors on the same splits"
+
+    def state(self, request: Request) -> str:
+        runs = wanted(request.datasets, request.seeds, tuple(EXPERIMENTS))
+        done = {key(record) for record in read_records(lines_file(request.docs, self.name))}
+        return f"{sum(key(unfinished(each)) in done for each in runs)}/{len(runs)}"
+
+    def reproduce(self, request: Request, console: Console) -> None:
+        run(request.datasets, request.seeds, tuple(EXPERIMENTS), request.docs, console)
+
+    def render(self, docs: Path) -> str:
+        return render(read_records(lines_file(docs, self.name)))
 
 
 def wanted(
