@@ -13,7 +13,7 @@ import pytest
 from training import export as exporter
 from training.__main__ import main
 from training.experiments import EXPERIMENTS
-from training.experiments.ablation import CANDIDATES, OTHERS
+from training.experiments.ablation import CANDIDATES, OTHERS, RIVALS
 from training.export import ExportError
 from training.fitting import Run
 from training.jobs import FittedModel
@@ -231,6 +231,7 @@ def test_reproduce_writes_lines_and_tables(
     monkeypatch.setitem(ROBUST["thyroid"], "epochs", 3)
     monkeypatch.setitem(CANDIDATES, "thyroid", [{}, {"averaging": 0.0}])
     monkeypatch.setitem(OTHERS, "thyroid", [])
+    monkeypatch.setitem(RIVALS, "thyroid", ())
     (tmp_path / "results.md").write_text(PAGE)
     common = ["--datasets", "thyroid", "--workers", "1", "--docs", str(tmp_path)]
     assert main(["reproduce", "table1", "--recipes", "robust", "--seeds", "0-1", *common]) == 0

@@ -22,6 +22,10 @@ class DAGMM(MixtureAutoencoder):
         | Rate-Distortion Optimization Guided Autoencoder (Kato et al., 2019), Eq. (20)
     """
 
+    @property
+    def rate_weight(self) -> float:
+        return self.settings.lambda1
+
     def losses(self, x: Tensor, draws: Draws) -> Losses:
         """Returns the three terms of Eq. (20) for a batch of shape (..., N, M)."""
         x = self.scaler(x)
@@ -35,6 +39,6 @@ class DAGMM(MixtureAutoencoder):
 
         return {
             "distortion": distortion,
-            "rate": self.settings.lambda1 * rate,
+            "rate": self.rate_weight * rate,
             "penalty": self.settings.lambda2 * penalty[..., None].expand_as(rate),
         }

@@ -48,6 +48,11 @@ class MixtureAutoencoder(Method):
         self.density = GaussianMixture.unfitted(settings.components, dimensions)
         self.settings = settings
 
+    @property
+    def rate_weight(self) -> float:
+        """What the loss multiplies the rate by."""
+        return 1.0
+
     @abstractmethod
     def losses(self, x: Tensor, draws: Draws) -> Losses: ...
 
