@@ -116,10 +116,19 @@ Report = Callable[[str, float], None]
 
 
 def work_on(group: Group, runner: Runner, folder: Path, observer: Observer) -> Done:
-    """Does a group of runs in this process."""
+    """Does a group of runs in this process; its CPU time counts what it took before it was interrupted."""
+    checkpoint = group.checkpoint(folder)
+    clock = checkpoint.with_suffix(".seconds")
+    before = float(clock.read_text()) if checkpoint.exists() and clock.exists() else 0.0
     started = time.process_time()
-    found = runner(group.jobs, observer, group.checkpoint(folder))
-    return found, time.process_time() - started
+    try:
+        found = runner(group.jobs, observer, checkpoint)
+    except BaseException:
+        if checkpoint.exists():
+            clock.write_text(str(before + time.process_time() - started))
+        raise
+    clock.unlink(missing_ok=True)
+    return found, before + time.process_time() - started
 
 
 def in_turn(groups: Sequence[Group], runner: Runner, folder: Path, report: Report) -> Generator[tuple[Group, Done]]:

@@ -142,6 +142,11 @@ def test_the_checkpoint_of_a_group_is_used_and_then_removed(tmp_path: Path) -> N
     with pytest.raises(FitInterrupted):
         swept(interrupting, path, [job])
     assert checkpoint.exists()
+    clock = checkpoint.with_suffix(".seconds")
+    assert float(clock.read_text()) > 0
+    clock.write_text("1000")
     swept(fit_for_long, path, [job])
     assert not checkpoint.exists()
+    assert not clock.exists()
+    assert read_records(path)[0]["seconds"] > 1000
     assert [record["metrics"] for record in read_records(path)] == [{"resumed": True}]
