@@ -10,7 +10,7 @@ INSTALL = $$($(BIN)/python -c 'import pip' 2>/dev/null && echo $(BIN)/python -m 
 	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check \
 	$(addprefix --constraint ,$(LOCKS))
 
-.PHONY: help serve test test-all check format schema lock clean
+.PHONY: help serve test test-all check bench reproduce format schema lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -30,6 +30,12 @@ check: $(VENV)/.complete  ## check formatting, lint, types, import directions an
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m service.manifest | diff - models/manifest.schema.json
+
+bench: $(VENV)/.complete  ## measure the training's speed and memory beside references, in one run
+	$(BIN)/python -m tests.load.training_speed
+
+reproduce: $(VENV)/.complete  ## run what is missing of the paper's experiments and write docs/results.md
+	$(BIN)/python -m training reproduce
 
 format: $(VENV)/.complete  ## format the code and sort its imports
 	$(BIN)/ruff check --fix-only .

@@ -7,6 +7,7 @@ from statistics import mean, stdev
 import torch
 
 from training.datasets import DATASETS
+from training.experiments import baselines
 from training.experiments.base import Request, Sweep
 from training.experiments.published import CITED, OWN, Figure, Row
 from training.experiments.records import Metrics, Record, of_setting, read_records
@@ -67,11 +68,18 @@ class Detection(Sweep):
 
     def render(self, docs: Path) -> str:
         """Writes one table per dataset: what the paper cites, what it measured, and what we did."""
-        records = read_records(lines_file(docs, self.name))
-        return "\n".join(self.table(dataset, records) for dataset in DATASETS)
+        records, simple = (read_records(lines_file(docs, name)) for name in (self.name, "baselines"))
+        best = baselines.best(simple, "a" if self.protocol == "A" else "b")
+        return "\n".join(self.table(dataset, records, best.get(dataset)) for dataset in DATASETS)
 
-    def table(self, dataset: str, records: Sequence[Record]) -> str:
-        """Writes a dataset's table; runs with other settings than a recipe has today are left out of it."""
+    def table(self, dataset: str, records: Sequence[Record], best: baselines.Cell | None) -> str:
+        """Writes a dataset's table; runs with other settings than a recipe has today are left out of it.
+
+        Arguments:
+            dataset: The name of the dataset.
+            records: All runs of the experiment.
+            best: The simple detector with the highest F1 on the same splits.
+        """
         lines = [f"**{dataset}**", "", f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
         for cited in CITED.get(self.name, {}).get(dataset, []):
             lines.append(printed("*paper*", cited))
@@ -85,6 +93,8 @@ class Detection(Sweep):
                     cell = of_setting(records, job) if (job.method, job.h) == variant else []
                     if cell:
                         lines.append(measured(LABELS[variant], recipe, published.f1 if published else None, cell))
+        if best:
+            lines.append(compared(best))
         return "\n".join(lines) + "\n"
 
 
@@ -108,6 +118,15 @@ def printed(recipe: str, published: Row) -> str:
 
     figures = [text(figure) for figure in (published.precision, published.recall, published.f1)]
     return f"| {published.label} | {recipe} | | {' | '.join(figures)} | | | | | |"
+
+
+def compared(best: baselines.Cell) -> str:
+    """Writes a line with the best simple detector."""
+    f1 = f"{best.f1:.4f}" + (f" ({best.std:.4f})" if best.std is not None else "")
+    label = f"{best.method}, {baselines.HEADINGS[best.scaling]}"
+    seeds = f"{best.seeds[0]} to {best.seeds[-1]}"
+    figures = f"{best.auroc:.3f} | {best.average_precision:.3f}"
+    return f"| {label} | *best baseline* | {seeds} | | | {f1} | | {figures} | | |"
 
 
 def measured(label: str, recipe: str, published: Figure | None, cell: Sequence[Record]) -> str:

@@ -8,6 +8,7 @@ from tests.conftest import small_job, small_model
 from training.datasets import DATASETS
 from training.experiments import EXPERIMENTS
 from training.experiments.base import Request
+from training.experiments.baselines import Run, unfinished
 from training.experiments.detection import Detection, measure, run_group
 from training.experiments.published import CITED, OWN, Figure, row
 from training.experiments.records import Record, append_record, record_of
@@ -76,6 +77,17 @@ def test_a_single_seed_has_no_deviation_gaps_are_shown_and_failures_counted(tmp_
     failed: Record = {**record(1, 0.0), "metrics": {"failed": "step 1"}}
     assert "| 0 to 1 (1 failed) | 0.5000 |" in rendered(tmp_path / "c", record(0, 0.5), failed)
     assert "| `robust` | 1 (1 failed) |" in rendered(tmp_path / "d", failed)
+
+
+def test_the_best_baseline_stands_below(tmp_path: Path) -> None:
+    metrics = {"precision": 0.5, "recall": 0.5, "f1": 0.25, "auroc": 0.9, "average_precision": 0.5, "flagged": 48}
+    for seed in (0, 1):
+        for method, f1 in (("kNN", 0.75), ("LOF", 0.5)):
+            baseline = unfinished(Run("a", "thyroid", method, "none", seed))
+            append_record(lines_file(tmp_path, "baselines"), {**baseline, "metrics": {**metrics, "f1": f1}})
+    line = "| kNN, unscaled | *best baseline* | 0 to 1 | | | 0.7500 (0.0000) | | 0.900 | 0.500 | | |"
+    assert line in table("table1").render(tmp_path).splitlines()
+    assert "best baseline" not in table("protocol_b").render(tmp_path)
 
 
 def test_runs_with_other_settings_are_left_out(tmp_path: Path) -> None:
