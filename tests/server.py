@@ -20,17 +20,22 @@ import httpx
 ROOT = Path(__file__).parents[1]
 
 
-def first_versions() -> Path:
-    """Returns a folder with version 1 of every model, whatever else was fitted into models/ since."""
+SHIPPED = ("1", "2")
+"""The versions of every model that are part of the project."""
+
+
+def shipped_versions() -> Path:
+    """Returns a folder with the shipped versions of every model, whatever else was fitted into models/ since."""
     folder = Path(tempfile.mkdtemp(prefix="models-"))
     atexit.register(shutil.rmtree, folder)
-    for version in sorted((ROOT / "models").glob("*/1")):
-        (folder / version.parent.name).mkdir()
-        (folder / version.parent.name / "1").symlink_to(version)
+    for dataset in sorted((ROOT / "models").glob("*/1")):
+        for version in SHIPPED:
+            (folder / dataset.parent.name).mkdir(exist_ok=True)
+            (folder / dataset.parent.name / version).symlink_to(dataset.parent / version)
     return folder
 
 
-MODELS = first_versions()
+MODELS = shipped_versions()
 SECONDS = 60.0
 """How long a process may take to do what it is asked for."""
 

@@ -14,9 +14,10 @@ import pytest
 
 from tests.server import MODELS, ROOT, serving
 from training.__main__ import parser
+from training.experiments import EXPERIMENTS
 
 README = (ROOT / "README.md").read_text()
-TWO_COMMANDS, REQUEST, TRAINING = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+TWO_COMMANDS, REQUEST, TRAINING, REPRODUCTION = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 ANSWER, PROBLEM = (json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
 
 MAKE = ["make", "--no-print-directory", f"VENV={sys.prefix}", f"--old-file={sys.prefix}/.serving"]
@@ -70,17 +71,32 @@ def test_the_training_commands_are_understood() -> None:
     subprocess.run([sys.executable, *lines[0][1:]], cwd=ROOT, check=True, capture_output=True)
 
 
+def test_the_commands_of_the_papers_results_are_understood() -> None:
+    reproduce, part, listing, bench = commands(REPRODUCTION)
+    complete = f"--old-file={sys.prefix}/.complete"
+    for command, module in ((reproduce, "training reproduce"), (bench, "tests.load.training_speed")):
+        dry = [*MAKE, complete, "-n", *command[1:]]
+        assert subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout.endswith(
+            f"-m {module}\n"
+        )
+    for words in (part, listing):
+        assert words[:3] == [".venv/bin/python", "-m", "training"]
+        assert parser().parse_args(words[3:])
+    done = subprocess.run([sys.executable, *listing[1:]], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert all(name in done.stdout for name in EXPERIMENTS)
+
+
 @pytest.mark.slow
 @pytest.mark.data
 def test_a_fit_becomes_a_served_version(tmp_path: Path) -> None:
-    """Fits Thyroid as the README says, beside the shipped version, evaluates it and serves it."""
+    """Fits Thyroid as the README says, beside the shipped versions, evaluates it and serves it."""
     models = tmp_path / "models"
     shutil.copytree(MODELS / "thyroid", models / "thyroid")
     _, fit, evaluate = commands(TRAINING)
     subprocess.run([sys.executable, *fit[1:], "--out", str(models)], cwd=ROOT, check=True)
-    subprocess.run([sys.executable, *evaluate[1:-1], str(models / "thyroid" / "2")], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, *evaluate[1:-1], str(models / "thyroid" / "3")], cwd=ROOT, check=True)
     with serving(tmp_path / "log", models=models) as server, server.client() as client:
-        rows = json.loads((models / "thyroid" / "2" / "examples.json").read_text())
+        rows = json.loads((models / "thyroid" / "3" / "examples.json").read_text())
         answer: dict[str, Any] = client.post("/score", json={"dataset": "thyroid", "vectors": rows["x"]}).json()
-    assert answer["version"] == 2
+    assert answer["version"] == 3
     assert answer["scores"] == pytest.approx(rows["score"], rel=1e-5, abs=1e-5)

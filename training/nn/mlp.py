@@ -5,32 +5,44 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import BackwardCFunction, FunctionCtx
+from torch.autograd.function import FunctionCtx
 
 from training.draws import Draws
 
 
-class _FastTanh(torch.autograd.Function):
-    """tanh x as 2 sigma(2x) - 1, which PyTorch computes several times as fast on a CPU, written over its argument."""
+class _Layer(torch.autograd.Function):
+    """An affine layer, with tanh behind it or not, for training in float32.
+
+    It is one node that makes few passes over the rows and keeps nothing but its output. tanh x is computed as
+    2 sigma(2x) - 1, and some products transposed: on a CPU both are several times as fast.
+    """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
-        ctx.mark_dirty(x)
-        y = x.mul_(2).sigmoid_().mul_(2).sub_(1)
-        ctx.save_for_backward(y)
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor, activated: bool) -> Tensor:
+        y = product(x, weight).add_(bias[..., None, :])
+        if activated:
+            y = y.mul_(2).sigmoid_().mul_(2).sub_(1)
+        ctx.save_for_backward(x, weight, *([y] if activated else []))
         return y
 
     @staticmethod
-    def backward(ctx: BackwardCFunction, gradient: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        of_x: Tensor = torch.ops.aten.tanh_backward(gradient, y)
-        return of_x
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        x, weight, *activations = ctx.saved_tensors  # type: ignore[attr-defined]
+        for y in activations:
+            gradient = torch.ops.aten.tanh_backward(gradient, y)
+        of_x = product(gradient, weight.mT) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
+        of_weight = (gradient.mT @ x).mT if is_narrowing(weight) else x.mT @ gradient
+        return of_x, of_weight, gradient.sum(dim=-2), None
 
 
-def tanh_(x: Tensor) -> Tensor:
-    """Returns tanh x, and may write it over x."""
-    y: Tensor = _FastTanh.apply(x) if x.dtype == torch.float32 else torch.tanh(x)  # type: ignore[no-untyped-call]
-    return y
+def is_narrowing(weight: Tensor) -> bool:
+    """Says whether a layer's output is at most half as wide as its input."""
+    return 2 * weight.shape[-1] <= weight.shape[-2]
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """Returns x W, transposed on the way if the result is narrow: BLAS is slow where rows of results are short."""
+    return (weight.mT @ x.mT).mT.contiguous() if is_narrowing(weight) else x @ weight
 
 
 class Linear(nn.Module):
@@ -52,9 +64,13 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(inputs, outputs)))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps rows of shape (..., N, inputs) to (..., N, outputs)."""
-        return (x @ self.weight).add_(self.bias[..., None, :])
+    def forward(self, x: Tensor, activated: bool = False) -> Tensor:
+        """Maps rows of shape (..., N, inputs) to (..., N, outputs), through tanh if `activated`."""
+        if x.dtype == torch.float32:
+            y: Tensor = _Layer.apply(x, self.weight, self.bias, activated)  # type: ignore[no-untyped-call]
+            return y
+        y = x @ self.weight + self.bias[..., None, :]
+        return torch.tanh(y) if activated else y
 
 
 class MLP(nn.Module):
@@ -72,7 +88,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps rows of shape (..., N, inputs) to (..., N, outputs)."""
         for layer in self.hidden:
-            x = tanh_(layer(x))
+            x = layer(x, activated=True)
         y: Tensor = self.last(x)
         return y
 
@@ -98,7 +114,7 @@ class EstimationNetwork(nn.Module):
 
     def forward(self, y: Tensor, draws: Draws | None = None) -> Tensor:
         """Returns logits (..., N, K) for rows (..., N, D); without draws there is no dropout."""
-        hidden = tanh_(self.first(y))
+        hidden = self.first(y, activated=True)
         if draws and self.dropout > 0:
             kept = draws.uniform(*hidden.shape[-2:]).reshape(hidden.shape) >= self.dropout
             hidden = hidden * kept / (1 - self.dropout)

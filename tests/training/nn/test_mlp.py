@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from training.nn.mlp import MLP, EstimationNetwork, Linear, tanh_
+from training.nn.mlp import MLP, EstimationNetwork, Linear
 
 
 def test_tanh_stands_between_layers_and_the_last_is_linear() -> None:
@@ -16,14 +17,32 @@ def test_tanh_stands_between_layers_and_the_last_is_linear() -> None:
     assert torch.allclose(network(x), third(second(first(x).tanh()).tanh()), atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_tanh_and_its_gradient(dtype: torch.dtype) -> None:
-    x = torch.linspace(-12, 12, 4001, dtype=dtype, requires_grad=True)
-    tolerance = 4 * torch.finfo(dtype).eps
-    y = tanh_(x * 1)
-    assert (y - torch.tanh(x)).abs().max() < tolerance
-    (gradient,) = torch.autograd.grad(y.sum(), [x])
-    assert (gradient - (1 - torch.tanh(x) ** 2)).abs().max() < 2 * tolerance
+@pytest.mark.parametrize("activated", [False, True])
+@pytest.mark.parametrize(("inputs", "outputs"), [(5, 4), (8, 2), (2, 8), (6, 3)])
+@pytest.mark.parametrize("shape", [(50,), (3, 50)])
+def test_a_layer_and_its_gradients_are_those_of_its_formula(
+    inputs: int, outputs: int, shape: tuple[int, ...], activated: bool
+) -> None:
+    """Whatever way its products are computed, alone and stacked."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator).requires_grad_()
+
+    layer = Linear(inputs, outputs)
+    layer.weight = torch.nn.Parameter(drawn(*shape[:-1], inputs, outputs))
+    layer.bias = torch.nn.Parameter(drawn(*shape[:-1], outputs))
+    x, upstream = drawn(*shape, inputs), drawn(*shape, outputs).detach()
+    expected = x @ layer.weight + layer.bias[..., None, :]
+    expected = torch.tanh(expected) if activated else expected
+    y = layer(x, activated=activated)
+    assert torch.allclose(y, expected, atol=1e-5)
+    wanted = torch.autograd.grad(expected, [x, layer.weight, layer.bias], upstream)
+    for got, of_formula in zip(torch.autograd.grad(y, [x, layer.weight, layer.bias], upstream), wanted, strict=True):
+        assert torch.allclose(got, of_formula, atol=1e-4)
+    double = layer.double()(x.double(), activated=activated)
+    assert double.dtype == torch.float64
+    assert torch.allclose(double.float(), expected, atol=1e-5)
 
 
 def test_a_layer_with_a_member_axis_is_its_members_side_by_side() -> None:
