@@ -3,6 +3,9 @@
 from training.experiments.ablation import Ablation
 from training.experiments.base import Experiment
 from training.experiments.detection import Detection
+from training.experiments.isometry import EquationNine
+from training.experiments.linear import AppendixD
+from training.experiments.toy import Toy
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
@@ -11,6 +14,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         Detection("table4", "Table 4: the same with DAGMM's network sizes", "table3", "A", ("faithful", "robust")),
         Detection("protocol_b", "the same methods by protocol B", "table2", "B", ("robust", "ensemble")),
         Ablation(),
+        Toy(),
+        EquationNine(),
+        AppendixD(),
     )
 }
 """The experiments by name, in the order in which they are run."""
