@@ -30,12 +30,12 @@ from training.preprocessing import MinMax
 from training.progress import watched
 from training.settings import H, Settings
 
-STRENGTHS = (0.5, 1.0, 1.5, 1.9, 2.2, 2.5, 3.0, 4.0, 6.0, 10.0)
+STRENGTHS = (0.5, 1.0, 1.5, 1.9, 2.2, 2.5, 3.0, 4.0, 6.0)
 """What lambda1 sigma_x^2 is given; h(d) = d has a minimum from 2 on."""
 
 BOUND = 2.0
 
-ROWS = 1024
+ROWS = 512
 
 SMALLEST_UNIFORM = 1e-7
 
@@ -48,8 +48,8 @@ LINEAR: dict[str, Any] = {
     "lambda1": 1.0,
     "lambda2": 1.0,
     "batch_size": ROWS,
-    "epochs": 8000,
-    "learning_rate": 1e-2,
+    "epochs": 3000,
+    "learning_rate": 3e-2,
     "schedule": "cosine",
     "averaging": 0.2,
     "variance_floor": 1e-12,
@@ -119,7 +119,7 @@ def closed_form(h: H, lambda1: float, lambda2: float, variance: float, noise: fl
 
 
 def normal_rows(variance: float) -> Tensor:
-    """Returns rows (1024, 1), quantiles of a normal distribution, whose variance is exactly `variance`."""
+    """Returns rows (512, 1), quantiles of a normal distribution, whose variance is exactly `variance`."""
     quantiles = torch.special.ndtri((torch.arange(ROWS, dtype=torch.float64) + 0.5) / ROWS)
     rows: Tensor = quantiles * (variance / quantiles.square().mean()).sqrt()
     return rows.float()[:, None]
@@ -206,7 +206,7 @@ def draw(found: dict[str, Metrics], docs: Path) -> None:
     """Draws a, b and ab over lambda1 sigma_x^2."""
     figure, [axes] = panels(1, 3, 3.4, 3.1)
     _, unit = closed("log", 1.0)
-    grid = [BOUND * 10 ** (step / 100) for step in range(71)]
+    grid = [BOUND * 10 ** (step / 100) for step in range(49)]
     for (h, metrics), colour in zip(found.items(), COLOURS, strict=False):
         below = [0.5, *grid] if h == "log" else grid
         lines = [(a * unit, b / unit, a * b) for a, b in (closed(h, strength) for strength in below)]
