@@ -4,6 +4,9 @@ from training.experiments.ablation import Ablation
 from training.experiments.base import Experiment
 from training.experiments.baselines import Baselines
 from training.experiments.detection import Detection
+from training.experiments.isometry import EquationNine
+from training.experiments.linear import AppendixD
+from training.experiments.toy import Toy
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
@@ -13,6 +16,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         Detection("protocol_b", "the same methods by protocol B", "table2", "B", ("robust", "ensemble")),
         Baselines(),
         Ablation(),
+        Toy(),
+        EquationNine(),
+        AppendixD(),
     )
 }
 """The experiments by name, in the order in which they are run."""
