@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
-from tests.server import MODELS
+from tests.server import MODELS, SHIPPED
 
 SECONDS_TO_READINESS = 60.0
 
@@ -81,6 +81,6 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="session")
 def examples() -> dict[str, Any]:
-    """The example rows of the shipped Thyroid model, with their results."""
-    found: dict[str, Any] = json.loads((MODELS / "thyroid" / "1" / "examples.json").read_text())
+    """The example rows of the newest shipped Thyroid model, with their results."""
+    found: dict[str, Any] = json.loads((MODELS / "thyroid" / SHIPPED[-1] / "examples.json").read_text())
     return found

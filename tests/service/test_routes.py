@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from service import routes
 from service.app import create_app
 from service.settings import Settings
-from tests.server import MODELS
+from tests.server import MODELS, SHIPPED
 from tests.service.conftest import wait_until_ready
 from tests.service.requests import JSON, ROW, body, check_problem, post
 
@@ -23,23 +23,25 @@ def test_score_answers_what_the_exporter_saw(client: TestClient, examples: dict[
     assert answer["scores"] == pytest.approx(examples["score"], rel=1e-5, abs=1e-5)
     assert answer["anomalies"] == [score >= answer["threshold"] for score in answer["scores"]]
     assert set(answer["anomalies"]) == {True, False}
-    assert (answer["dataset"], answer["version"]) == ("thyroid", 1)
+    assert (answer["dataset"], answer["version"]) == ("thyroid", 2)
 
 
+@pytest.mark.parametrize("version", SHIPPED)
 @pytest.mark.parametrize("dataset", sorted(path.parent.name for path in MODELS.glob("*/1")))
-def test_a_row_scores_the_same_alone_and_in_a_batch(client: TestClient, dataset: str) -> None:
-    rows = json.loads((MODELS / dataset / "1" / "examples.json").read_text())["x"]
-    together = client.post("/score", json={"dataset": dataset, "vectors": rows}).json()["scores"]
-    alone = [client.post("/score", json={"dataset": dataset, "vectors": [x]}).json()["scores"][0] for x in rows]
+def test_a_row_scores_the_same_alone_and_in_a_batch(client: TestClient, dataset: str, version: str) -> None:
+    rows = json.loads((MODELS / dataset / version / "examples.json").read_text())["x"]
+    asked = {"dataset": dataset, "version": int(version)}
+    together = client.post("/score", json={**asked, "vectors": rows}).json()["scores"]
+    alone = [client.post("/score", json={**asked, "vectors": [x]}).json()["scores"][0] for x in rows]
     assert together == alone
 
 
 def test_encode_and_decode(client: TestClient, examples: dict[str, Any]) -> None:
     latents = client.post("/encode", json={"dataset": "thyroid", "vectors": examples["x"]}).json()
     assert np.allclose(latents["latents"], examples["z"], rtol=1e-5, atol=1e-5)
-    vectors = client.post("/decode", json={"dataset": "thyroid", "latents": latents["latents"], "version": 1}).json()
+    vectors = client.post("/decode", json={"dataset": "thyroid", "latents": latents["latents"], "version": 2}).json()
     assert np.allclose(vectors["vectors"], examples["x_hat"], rtol=1e-5, atol=1e-5)
-    assert (vectors["dataset"], vectors["version"]) == ("thyroid", 1)
+    assert (vectors["dataset"], vectors["version"]) == ("thyroid", 2)
 
 
 def test_decode_names_the_row_of_a_latent_that_is_too_wide(client: TestClient) -> None:
@@ -78,8 +80,9 @@ def test_datasets_describes_what_is_served(client: TestClient) -> None:
     listed = {entry["dataset"]: entry for entry in client.get("/datasets").json()["datasets"]}
     assert sorted(listed) == sorted(path.name for path in MODELS.iterdir() if path.is_dir())
     assert client.get("/datasets/thyroid").json() == listed["thyroid"]
-    (model,) = listed["thyroid"]["versions"]
-    manifest = json.loads((MODELS / "thyroid" / "1" / "manifest.json").read_text())
+    first, model = listed["thyroid"]["versions"]
+    assert (first["version"], first["newest"], model["version"]) == (1, False, 2)
+    manifest = json.loads((MODELS / "thyroid" / "2" / "manifest.json").read_text())
     assert model["threshold"] == manifest["threshold"]
     assert model["features"] == manifest["features"]
     assert model["metrics"] == manifest["provenance"]["metrics"]
