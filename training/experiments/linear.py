@@ -33,6 +33,8 @@ from training.settings import H, Settings
 STRENGTHS = (0.5, 1.0, 1.5, 1.9, 2.2, 2.5, 3.0, 4.0, 6.0)
 """What lambda1 sigma_x^2 is given; h(d) = d has a minimum from 2 on."""
 
+TICKS = (0.5, 1.0, 2.0, 4.0, 6.0)
+
 BOUND = 2.0
 
 ROWS = 512
@@ -192,7 +194,7 @@ def render(found: dict[str, Metrics]) -> str:
 CAPTION = (
     "Appendix D: encoder slope a, decoder slope b and their product over lambda1 sigma_x^2, each divided by what the"
     " limit of large lambda1 gives. Lines: closed form. Marks: trained by the method's own loss. Left of the dashed"
-    " line, h(d) = d has no minimum, and a collapses to 0."
+    " line, h(d) = d has no minimum: a runs to 0, where the loss is unbounded below and throws the optimiser about."
 )
 
 
@@ -224,6 +226,8 @@ def draw(found: dict[str, Metrics], docs: Path) -> None:
     titles = ("a / sqrt(2 lambda2)", "b * sqrt(2 lambda2)", "ab")
     for panel, title in zip(axes, titles, strict=True):
         panel.axvline(BOUND, color="grey", linestyle="--", linewidth=0.8)
-        panel.set(xscale="log", xlabel="lambda1 sigma_x^2", ylabel=title, ylim=(-0.1, 1.3))
-    axes[2].legend(fontsize=7, loc="lower right")
+        panel.set(xscale="log", xlabel="lambda1 sigma_x^2", ylabel=title, ylim=(-0.8, 1.3))
+        panel.set_xticks(TICKS, labels=[f"{tick:g}" for tick in TICKS])
+        panel.minorticks_off()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     save(figure, docs, "appendix_d")

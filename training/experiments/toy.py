@@ -383,7 +383,7 @@ def draw(shown: Sequence[tuple[Run, Metrics]], docs: Path, name: str, painter: P
 def draw_latents(panel: Any, points: Mapping[str, NDArray[Any]], _: Metrics) -> None:  # noqa: ANN401
     """Draws latents in the plane of their first two principal axes."""
     z = points["z"] - points["z"].mean(axis=0)
-    singular, axes = np.linalg.svd(z, full_matrices=False)[1:]
+    _left, singular, axes = np.linalg.svd(z, full_matrices=False)
     plane = z @ axes[:2].T
     for component, colour in enumerate(COLOURS):
         own = plane[points["component"] == component]
