@@ -8,12 +8,12 @@ memory is that of a process of its own, less what it has before it starts. Table
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -101,9 +101,10 @@ def peak(name: str, kind: str) -> float:
 
 
 def peak_here(name: str, kind: str) -> float:
-    """Returns the MiB by which some steps raise this process's peak."""
+    """Returns the MiB by which some steps raise this process's memory; Linux counts it."""
     settings = named(name, "RaDOGAGA", DEFAULT_H[name])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = status("VmRSS")
     advance = (
         Reference(table_of(name), settings).advance
         if kind == "reference"
@@ -111,7 +112,13 @@ def peak_here(name: str, kind: str) -> float:
     )
     for _ in range(10):
         advance()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (status("VmHWM") - before) / 1024
+
+
+def status(field: str) -> int:
+    """Returns a figure of this process's memory, in KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 def main() -> None:
