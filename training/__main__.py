@@ -88,8 +88,10 @@ def parser() -> argparse.ArgumentParser:
     reproduce = commands.add_parser("reproduce", help="run experiments of the paper, resuming where they were left")
     reproduce.add_argument("experiments", nargs="*", metavar="experiment", help="see --list; all unless given")
     reproduce.add_argument("--list", action="store_true", help="show the experiments and how much of each is done")
-    reproduce.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
-    reproduce.add_argument("--recipes", nargs="+", choices=RECIPES, help="those of the experiment unless given")
+    reproduce.add_argument(
+        "--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="toy and appendix_d have their own"
+    )
+    reproduce.add_argument("--recipes", nargs="+", choices=RECIPES, help="of the tables and toy; all unless given")
     reproduce.add_argument("--seeds", type=seed_range, default=range(20), help="such as 0-4; default: 0-19")
     reproduce.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="default: a process per core")
     reproduce.add_argument("--docs", type=Path, default=Path("docs"), help="where results land; default: %(default)s")

@@ -257,6 +257,13 @@ def test_reproduce_writes_lines_and_tables(
     assert "has no lines" in capsys.readouterr().err
 
 
+def test_a_selection_without_any_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results.md").write_text(PAGE)
+    command = ["reproduce", "table4", "--recipes", "ensemble", "--datasets", "thyroid", "--docs", str(tmp_path)]
+    assert main(command) == 1
+    assert "error: table4 has no run with recipes ensemble on thyroid" in capsys.readouterr().err
+
+
 def test_an_experiment_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "table2"]) == 1
     assert "experiment is 'table2', expected one of table1, table4, protocol_b" in capsys.readouterr().err

@@ -252,6 +252,16 @@ def test_the_residual_features_may_be_left_away() -> None:
     assert method.density.means.shape == (2, 6)
 
 
+def test_an_ensemble_of_rows_that_are_copies_has_finite_scores() -> None:
+    model = small_model(small_job(members=2))
+    assert isinstance(model.method, Ensemble)
+    x = normal_rows(model)[:1].repeat(50, 1)
+    model.method.fit_density(x)
+    with torch.no_grad():
+        assert model.method.score(rows(model)).abs().max() < 1e6
+        assert model.method.score(x).abs().max() < 1e-6
+
+
 def test_an_ensemble_is_the_mean_of_scaled_energies() -> None:
     model = small_model(small_job(members=3))
     x, expected = rows(model), np.zeros(len(model.split.test))

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from training.experiments.records import missing, read_records
-from training.experiments.results import lines_file
+from training.experiments.results import ResultsError, lines_file
 from training.experiments.sweep import Runner, sweep
 from training.jobs import Job
 
@@ -74,4 +74,8 @@ class Sweep(Experiment):
         return f"{len(wanted) - len(left)}/{len(wanted)}"
 
     def reproduce(self, request: Request, console: Console) -> None:
-        sweep(self.name, self.jobs(request), self.runner, lines_file(request.docs, self.name), console, request.workers)
+        wanted = self.jobs(request)
+        if not wanted:
+            recipes = ", ".join(request.recipes or ())
+            raise ResultsError(f"{self.name} has no run with recipes {recipes} on {', '.join(request.datasets)}")
+        sweep(self.name, wanted, self.runner, lines_file(request.docs, self.name), console, request.workers)

@@ -4,7 +4,7 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from training.experiments.results import ResultsError
 from training.jobs import Job
@@ -48,14 +48,21 @@ def read_records(path: Path) -> list[Record]:
     """Returns the records of a file, none if there is no file.
 
     Raises:
-        ResultsError: A line is not JSON, perhaps because writing it was cut off.
+        ResultsError: A line is not JSON, perhaps because writing it was cut off, or no run.
     """
     records: list[Record] = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+    try:
+        lines = path.read_text().splitlines() if path.exists() else []
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from error
+    for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError as error:
             raise ResultsError(f"{path}, line {number} is not JSON ({error.msg}); remove it and run again") from error
+        if not isinstance(record, dict) or not record.keys() >= Record.__required_keys__:
+            raise ResultsError(f"{path}, line {number} is no run: {line[:80]}; remove it and run again")
+        records.append(cast("Record", record))
     return records
 
 
@@ -67,17 +74,16 @@ def append_record(path: Path, record: Record) -> None:
 
 
 def missing(experiment: str, wanted: Sequence[Job], records: Sequence[Record]) -> list[Job]:
-    """Returns the runs that are not among the records with the very same settings."""
+    """Returns the runs that are not among the records with the very same settings, each of them once."""
 
     def key(*parts: object) -> str:
         return json.dumps(parts, sort_keys=True)
 
     done = {key(r["experiment"], r["method"], r["dataset"], r["recipe"], r["seed"], r["settings"]) for r in records}
-    return [
-        job
-        for job in wanted
-        if key(experiment, job.method, job.dataset, job.recipe, job.seed, job.settings.to_json()) not in done
-    ]
+    left = {
+        key(experiment, job.method, job.dataset, job.recipe, job.seed, job.settings.to_json()): job for job in wanted
+    }
+    return [job for name, job in left.items() if name not in done]
 
 
 def of_setting(records: Sequence[Record], job: Job) -> list[Record]:

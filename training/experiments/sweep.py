@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -52,13 +52,19 @@ class Group:
         """Names the group for people."""
         first, last = self.jobs[0], self.jobs[-1]
         seeds = f"seed {first.seed}" + (f" to {last.seed}" if len(self.jobs) > 1 else "")
-        return f"{first.dataset} {first.method} {first.h} {first.recipe} {seeds}"
+        overrides = "".join(f" {name} {value}" for name, value in first.overrides.items())
+        return f"{first.dataset} {first.method} {first.h} {first.recipe}{overrides} {seeds}"
+
+    @property
+    def name(self) -> str:
+        """Tells the group from every other."""
+        seeds = [job.seed for job in self.jobs]
+        text = json.dumps([self.experiment, self.label, seeds, self.jobs[0].settings.to_json()])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def checkpoint(self, folder: Path) -> Path:
         """Returns where its unfinished fit is kept."""
-        seeds = [job.seed for job in self.jobs]
-        text = json.dumps([self.experiment, self.label, seeds, self.jobs[0].settings.to_json()])
-        return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.pt"
+        return folder / f"{self.name}.pt"
 
     @property
     def weight(self) -> float:
@@ -100,19 +106,27 @@ def sweep(
     """
     groups = grouped(experiment, missing(experiment, wanted, read_records(path)))
     folder = path.parent / ".unfinished"
-    with swept(experiment, {group.label: group.weight for group in groups}, console) as report:
-        done = in_turn if workers == 1 else partial(in_parallel, workers=workers)
-        for group, (found, seconds) in done(groups, runner, folder, report):
+    with swept(experiment, {group.name: group.weight for group in groups}, console) as report:
+
+        def keep(group: Group, done: Done) -> None:
+            found, seconds = done
             for job, metrics in zip(group.jobs, found, strict=True):
                 append_record(path, record_of(experiment, job, metrics, seconds / len(found)))
-            group.checkpoint(folder).unlink(missing_ok=True)
+            for left in (group.checkpoint(folder), group.checkpoint(folder).with_suffix(".seconds")):
+                left.unlink(missing_ok=True)
             f1 = [metrics["f1"] for metrics in found if "f1" in metrics]
             worth = f": F1 {sum(f1) / len(f1):.4f}" if f1 else ""
             console.print(f"{group.label}{worth}, {seconds:.0f} s", highlight=False, markup=False, soft_wrap=True)
 
+        do = in_turn if workers == 1 else partial(in_parallel, workers=workers)
+        do(groups, runner, folder, report, keep)
+
 
 Report = Callable[[str, float], None]
-"""Takes a group's label and the share of it that is done."""
+"""Takes a group's name and the share of it that is done."""
+
+Keep = Callable[[Group, Done], None]
+"""Takes a group and what it found, once it is done."""
 
 
 def work_on(group: Group, runner: Runner, folder: Path, observer: Observer) -> Done:
@@ -127,23 +141,22 @@ def work_on(group: Group, runner: Runner, folder: Path, observer: Observer) -> D
         if checkpoint.exists():
             clock.write_text(str(before + time.process_time() - started))
         raise
-    clock.unlink(missing_ok=True)
     return found, before + time.process_time() - started
 
 
-def in_turn(groups: Sequence[Group], runner: Runner, folder: Path, report: Report) -> Generator[tuple[Group, Done]]:
+def in_turn(groups: Sequence[Group], runner: Runner, folder: Path, report: Report, keep: Keep) -> None:
     """Does one group after the other."""
     for group in groups:
 
-        def observe(progress: Progress, label: str = group.label) -> None:
-            report(label, progress.step / progress.steps)
+        def observe(progress: Progress, name: str = group.name) -> None:
+            report(name, progress.step / progress.steps)
 
-        yield group, work_on(group, runner, folder, throttled(observe, SECONDS_BETWEEN_REPORTS))
+        keep(group, work_on(group, runner, folder, throttled(observe, SECONDS_BETWEEN_REPORTS)))
 
 
 def in_parallel(
-    groups: Sequence[Group], runner: Runner, folder: Path, report: Report, workers: int
-) -> Generator[tuple[Group, Done]]:
+    groups: Sequence[Group], runner: Runner, folder: Path, report: Report, keep: Keep, workers: int
+) -> None:
     """Does groups in processes of their own, so many at a time."""
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(workers, context, prepare_worker) as pool:
@@ -152,12 +165,16 @@ def in_parallel(
         try:
             while futures:
                 for future in wait(futures, timeout=0.5, return_when=FIRST_COMPLETED).done:
-                    yield futures.pop(future), future.result()
-                for label, share in drained(reports):
-                    report(label, share)
-        except BaseException:  # a signal, or a group that failed: let the others keep their checkpoints
+                    keep(futures[future], future.result())
+                    del futures[future]
+                for name, share in drained(reports):
+                    report(name, share)
+        except BaseException:  # a signal, or a group that failed: the others keep what they have, done or not
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+            for future, group in futures.items():
+                if not future.cancelled() and future.exception() is None:
+                    keep(group, future.result())
             raise
 
 
@@ -174,7 +191,7 @@ def work_in_process(
     """Does a group of runs in a worker, until it is done or asked to stop."""
 
     def observe(progress: Progress) -> None:
-        reports.put((group.label, progress.step / progress.steps))
+        reports.put((group.name, progress.step / progress.steps))
         if stop.is_set():
             signal.raise_signal(signal.SIGTERM)  # which the fit takes as the request to leave a checkpoint and end
 

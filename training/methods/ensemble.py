@@ -10,6 +10,9 @@ from training.methods.base import Losses, Method, by_parts
 from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.methods.stacking import stack
 
+SMALLEST_RANGE = 1e-9
+"""A member whose energies range less than this, for most rows are copies of one, keeps its own unit."""
+
 
 class Ensemble(Method):
     r"""Creates an ensemble of fitted models.
@@ -44,7 +47,7 @@ class Ensemble(Method):
         energies = by_parts(self.energies, x, dim=-1)
         quartiles = torch.tensor([0.25, 0.5, 0.75], dtype=energies.dtype)
         low, self.medians, high = torch.stack([torch.quantile(own, quartiles) for own in energies], dim=-1)
-        self.ranges = (high - low).clamp_min(torch.finfo(energies.dtype).tiny)
+        self.ranges = torch.where(high - low > SMALLEST_RANGE, high - low, torch.ones_like(low))
 
     def energies(self, x: Tensor) -> Tensor:
         """Returns each member's energies (S, N) of rows (N, M)."""

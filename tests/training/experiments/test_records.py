@@ -1,6 +1,7 @@
 """A line says all that a run depended on, and a run whose line is there is not missing."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -56,6 +57,23 @@ def test_a_line_that_was_cut_off_is_named(tmp_path: Path) -> None:
         stream.write('{"experiment": "tab')
     with pytest.raises(ResultsError, match=r"table1.jsonl, line 2 is not JSON \(Unterminated .*\); remove it and run"):
         read_records(path)
+
+
+@pytest.mark.parametrize("line", ["5", '{"experiment": "table1"}', "[]"])
+def test_a_line_that_is_no_run_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "table1.jsonl").write_text(line + "\n")
+    with pytest.raises(ResultsError, match=re.escape(f"table1.jsonl, line 1 is no run: {line}; remove it")):
+        read_records(tmp_path / "table1.jsonl")
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "table1.jsonl").write_bytes(b"\xff\n")
+    with pytest.raises(ResultsError, match=r"table1.jsonl is not UTF-8 \(invalid start byte at byte 0\)"):
+        read_records(tmp_path / "table1.jsonl")
+
+
+def test_a_run_that_is_asked_for_twice_is_done_once() -> None:
+    assert missing("table1", [JOBS[0], JOBS[1], JOBS[0]], []) == JOBS[:2]
 
 
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:

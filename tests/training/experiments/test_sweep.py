@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def test_seeds_of_one_setting_are_one_group() -> None:
     other = [small_job(seed, epochs=31) for seed in range(2)]
     groups = grouped("table1", [JOBS[0], other[0], JOBS[1], other[1], JOBS[2]])
     assert [[job.seed for job in group.jobs] for group in groups] == [[0, 1, 2], [0, 1]]
-    assert groups[0].label == "thyroid RaDOGAGA log robust seed 0 to 2"
+    assert groups[0].label == "thyroid RaDOGAGA log robust batch_size 100 epochs 30 members 1 seed 0 to 2"
+    assert groups[0].label != groups[1].label
     assert groups[0].weight == pytest.approx(3 * 30 * SECONDS_PER_EPOCH["thyroid"])
     assert len({group.checkpoint(Path("x")) for group in groups}) == 2
 
@@ -72,7 +74,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was_left(tmp_path: Path) -> None:
     said = swept(second, path, jobs)
     swept(third, path, jobs)
     assert (first.seeds, second.seeds, third.seeds) == ([[0, 1, 2]], [[5, 6]], [])
-    assert "thyroid RaDOGAGA log robust seed 5 to 6: F1 0.5500, 0 s" in said
+    assert "epochs 31 members 1 seed 5 to 6: F1 0.5500, 0 s" in said
     assert [record["metrics"]["f1"] for record in read_records(path)] == [0.0, 0.1, 0.2, 0.5, 0.6]
 
 
@@ -110,6 +112,21 @@ def test_a_failure_in_a_process_reaches_the_caller(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="seed 0"):
         swept(failing, tmp_path / "table1.jsonl", workers=2)
     assert read_records(tmp_path / "table1.jsonl") == []
+
+
+def failing_once(group: Sequence[Job], _: Observer, __: Path) -> list[Metrics]:
+    """Fails for DAGMM; anything else takes longer and ends well."""
+    time.sleep(2.0 if group[0].method == "DAGMM" else 4.0)
+    if group[0].method == "DAGMM":
+        raise ValueError("DAGMM")
+    return [{} for _ in group]
+
+
+def test_what_was_done_when_another_group_failed_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "table1.jsonl"
+    with pytest.raises(ValueError, match="DAGMM"):
+        swept(failing_once, path, [small_job(0), small_job(0, method="DAGMM")], workers=2)
+    assert [record["method"] for record in read_records(path)] == ["RaDOGAGA"]
 
 
 def test_a_signal_leaves_a_checkpoint_in_every_process(tmp_path: Path) -> None:
