@@ -12,8 +12,7 @@ class _SquaredError(torch.autograd.Function):
     def forward(ctx: FunctionCtx, x: Tensor, y: Tensor) -> Tensor:
         difference = x - y
         ctx.save_for_backward(difference)
-        squared: Tensor = torch.linalg.vector_norm(difference, dim=-1).square_()
-        return squared
+        return difference.square().sum(dim=-1)
 
     @staticmethod
     def backward(ctx: BackwardCFunction, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -2,32 +2,44 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+
+BITS = 16
+"""The bits of a number: a step of 1.5e-5, and four numbers from each word of the generator."""
 
 
 class Draws:
     """Creates generators, so that a member draws the same numbers alone and in any stack.
 
+    They are numpy's SFC64, which draws a number in a sixth of the time that torch's generator takes on a CPU.
+
     Arguments:
         seeds: A seed for each of the S members.
     """
 
+    kind = "SFC64"
+
     def __init__(self, seeds: Sequence[int]) -> None:
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.generators = [np.random.SFC64(seed) for seed in seeds]
 
     def uniform(self, rows: int, width: int) -> Tensor:
-        """Draws numbers of shape (S, rows, width), uniform on [0, 1)."""
-        drawn = torch.empty(len(self.generators), rows, width)
-        for generator, own in zip(self.generators, drawn, strict=True):
-            own.uniform_(generator=generator)
-        return drawn
+        """Draws numbers of shape (S, rows, width), uniform on (0, 1) and symmetric about 1/2; rows lie last in memory.
 
-    def state(self) -> list[Tensor]:
+        Each is the middle of one of the 2^16 equal parts of the interval.
+        """
+        words = -(-rows * width * BITS // 64)
+        raw = np.stack([generator.random_raw(words) for generator in self.generators]).view(np.int16)
+        drawn = torch.from_numpy(raw)[:, : rows * width].view(-1, width, rows)
+        return drawn.mul(2.0**-BITS).add_(0.5 + 2.0 ** -(BITS + 1)).mT
+
+    def state(self) -> list[list[int]]:
         """Returns what `restore` takes to go on from here."""
-        return [generator.get_state() for generator in self.generators]
+        return [generator.state["state"]["state"].tolist() for generator in self.generators]
 
-    def restore(self, state: list[Tensor]) -> None:
+    def restore(self, state: list[list[int]]) -> None:
         """Goes back to where `state` was taken."""
         for generator, own in zip(self.generators, state, strict=True):
-            generator.set_state(own)
+            words = np.array(own, dtype=np.uint64)
+            generator.state = {"bit_generator": self.kind, "state": {"state": words}, "has_uint32": 0, "uinteger": 0}

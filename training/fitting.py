@@ -1,5 +1,6 @@
 """The only training loop: it can be watched, interrupted and resumed, and it stops rather than go wrong."""
 
+import math
 import signal
 import threading
 import time
@@ -7,16 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from training.draws import Draws
-from training.methods.base import Losses, by_parts
+from training.methods.base import by_parts
 from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.methods.stacking import stack, unstack
 from training.settings import Settings
@@ -163,6 +165,7 @@ class Run:
         self.members = members
         self.method = stack([member.method for member in members])
         self.x = x
+        self.rows = torch.stack([member.rows for member in members])
         self.settings = settings
         self.batches = batches(rows, settings.batch_size)
         self.steps = settings.epochs * len(self.batches)
@@ -170,41 +173,43 @@ class Run:
         self.failures: Failures = {}
         self.draws = Draws([member.seed for member in members])
         self.parameters = list(self.method.parameters())
-        self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate, fused=True)
+        self.weights = flattened(self.parameters)
+        self.optimizer = torch.optim.Adam([self.weights], lr=settings.learning_rate, fused=True)
         self.schedule: LRScheduler | None = None
         if settings.schedule == "cosine":
             self.schedule = CosineAnnealingLR(self.optimizer, T_max=self.steps)
         self.average_from = self.steps - round(settings.averaging * self.steps)
-        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        self.average = self.weights.detach().clone()
         self.order = torch.empty(0, dtype=torch.int64)
         self.order_of: int | None = None
 
     def batch(self) -> Tensor:
-        """Returns each member's rows (S, N, M) for the step to come."""
+        """Returns each member's rows (S, N, M) for the step to come, rows last in memory, as layers want them."""
         epoch, position = divmod(self.step, len(self.batches))
-        wanted = epoch if self.settings.reshuffle else 0
+        wanted, rows = (epoch if self.settings.reshuffle else 0), self.rows.shape[1]
         if self.order_of != wanted:
-            self.order = torch.stack([shuffled(member.rows, member.seed, wanted) for member in self.members])
+            self.order = self.rows.gather(1, torch.stack([permutation(m.seed, wanted, rows) for m in self.members]))
             self.order_of = wanted
         order = self.order[:, self.batches[position]]
-        return self.x.index_select(0, order.flatten()).view(*order.shape, -1)  # several times as fast as self.x[order]
+        x = self.x.index_select(0, order.flatten())  # several times as fast as self.x[order]
+        return x.view(*order.shape, -1).mT.contiguous().mT
 
     def advance(self) -> Progress:
         """Takes one optimiser step and tells its losses."""
         losses = self.method.losses(self.batch(), self.draws)
-        progress = self.progress(losses)
-        self.optimizer.zero_grad()
-        torch.stack(list(losses.values())).mean(dim=-1).sum().backward()  # type: ignore[no-untyped-call]
+        means = torch.stack([term.mean(dim=-1) for term in losses.values()])
+        gradients = torch.autograd.grad(means.sum(), self.parameters)
+        progress = self.progress(dict(zip(losses, means.tolist(), strict=True)))
+        gradient = torch.cat([own.flatten(1) for own in gradients], dim=1)
         if self.settings.gradient_norm is not None:
-            clip_gradients(self.parameters, self.settings.gradient_norm)
+            gradient.mul_((self.settings.gradient_norm / gradient.norm(dim=1, keepdim=True)).clamp_max_(1.0))
+        self.weights.grad = gradient
         self.optimizer.step()
         if self.schedule:
             self.schedule.step()
         self.step += 1
         if self.step > self.average_from:
-            weight = 1 / (self.step - self.average_from)
-            for mean, parameter in zip(self.average, self.parameters, strict=True):
-                mean.lerp_(parameter.detach(), weight)
+            self.average.lerp_(self.weights.detach(), 1 / (self.step - self.average_from))
         return progress
 
     @property
@@ -212,33 +217,30 @@ class Run:
         """Names the step to come, for messages."""
         return f"step {self.step + 1} of {self.steps} (epoch {self.step // len(self.batches) + 1})"
 
-    def progress(self, losses: Losses) -> Progress:
-        """Reads the losses of the step to come, and notes whose are not finite."""
-        values = torch.stack([term.detach().double().mean(dim=-1) for term in losses.values()])
-        finite = values.isfinite()
-        if not finite.all():
-            for term, member in (~finite).nonzero().tolist():
-                name = list(losses)[term]
-                text = f"{self.where}: the {name} is {values[term, member]}, expected a finite number"
-                if name == "rate":
-                    text += f"; if a covariance is singular, variance_floor {self.settings.variance_floor} is too small"
-                self.failures.setdefault(member, FitError(text))
+    def progress(self, losses: dict[str, list[float]]) -> Progress:
+        """Reads each member's losses of the step to come, and notes whose are not finite."""
+        for name, values in losses.items():
+            for member, value in enumerate(values):
+                if not math.isfinite(value) and member not in self.failures:
+                    text = f"{self.where}: the {name} is {value}, expected a finite number"
+                    if name == "rate":
+                        floor = self.settings.variance_floor
+                        text += f"; if a covariance is singular, variance_floor {floor} is too small"
+                    self.failures[member] = FitError(text)
         alive = [member for member in range(len(self.members)) if member not in self.failures]
-        means = values[:, alive].mean(dim=-1).tolist()
         return Progress(
             step=self.step + 1,
             steps=self.steps,
             epoch=self.step // len(self.batches) + 1,
             epochs=self.settings.epochs,
-            terms=dict(zip(losses, means, strict=True)),
+            terms={name: fmean([values[member] for member in alive] or [math.nan]) for name, values in losses.items()},
         )
 
     def finish(self) -> Failures:
         """Hands the weights back to the members, freezes their densities and checks that all rows have a score."""
         if self.settings.averaging > 0:
             with torch.no_grad():
-                for parameter, mean in zip(self.parameters, self.average, strict=True):
-                    parameter.copy_(mean)
+                self.weights.copy_(self.average)
         unstack(self.method, [member.method for member in self.members])
         for index, member in enumerate(self.members):
             if index not in self.failures:
@@ -272,6 +274,7 @@ class Run:
         first = self.members[0]
         return {
             "method": type(first.method).__name__,
+            "draws": self.draws.kind,
             **self.settings.to_json(),
             "seed": [member.seed for member in self.members],
             "rows": len(first.rows),
@@ -287,7 +290,7 @@ class Run:
             "fit": self.identity(),
             "step": self.step,
             "failures": {member: str(error) for member, error in self.failures.items()},
-            "weights": self.method.state_dict(),
+            "weights": self.weights.detach(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
@@ -324,7 +327,8 @@ class Run:
                 raise FitError(f"the checkpoint {path} is of a fit with {name} {found}, asked for is {value}")
         self.step = state["step"]
         self.failures = {member: FitError(text) for member, text in state["failures"].items()}
-        self.method.load_state_dict(state["weights"])
+        with torch.no_grad():
+            self.weights.copy_(state["weights"])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule:
@@ -332,16 +336,18 @@ class Run:
         self.draws.restore(state["draws"])
 
 
-def shuffled(rows: Tensor, seed: int, epoch: int) -> Tensor:
-    """Returns a member's rows (N,) in the order that an epoch takes them."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return rows[torch.randperm(len(rows), generator=generator)]
+def permutation(seed: int, epoch: int, rows: int) -> Tensor:
+    """Returns the order (N,) in which an epoch of a member takes its rows."""
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
-def clip_gradients(parameters: Sequence[Tensor], norm: float) -> None:
-    """Scales down each member's gradients, together, to a norm of at most `norm`; parameters are stacked (S, ...)."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    squares = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0)
-    scales = (norm / squares.sqrt()).clamp_max(1.0)
-    for gradient in gradients:
-        gradient.mul_(scales.view(-1, *[1] * (gradient.dim() - 1)))
+def flattened(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
+    """Moves stacked parameters (S, ...) into one (S, P), of which they are views from then on.
+
+    An optimiser then takes one step in place of one for each of them.
+    """
+    flat = nn.Parameter(torch.cat([parameter.detach().flatten(1) for parameter in parameters], dim=1))
+    widths = [parameter[0].numel() for parameter in parameters]
+    for parameter, part in zip(parameters, torch.split(flat.detach(), widths, dim=1), strict=True):
+        parameter.data = part.view(parameter.shape)
+    return flat

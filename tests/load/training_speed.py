@@ -30,8 +30,8 @@ from training.settings import DEFAULT_H, Settings, named
 SHAPES = {"thyroid": (1839, 6), "arrhythmia": (193, 274), "kddcup99": (20_000, 121)}
 """Training rows and features; KDDCup99's 198,372 rows are cut, for a step sees 1024 of them."""
 
-ROUNDS = 5
-SECONDS_PER_ROUND = 1.0
+ROUNDS = 60
+SECONDS_PER_ROUND = 0.1
 SIDE = 1536
 """The side of the square matrices whose product sets the floor."""
 
@@ -66,7 +66,7 @@ def multiply_adds(name: str, settings: Settings) -> int:
 
 
 def seconds_per_call(function: Callable[[], object]) -> float:
-    """Returns the CPU seconds of a call, over about a second of calls."""
+    """Returns the CPU seconds of a call, over a moment of calls."""
     started, calls = time.process_time(), 0
     while (passed := time.process_time() - started) < SECONDS_PER_ROUND:
         function()

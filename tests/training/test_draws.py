@@ -19,6 +19,8 @@ def test_numbers_are_uniform_on_the_unit_interval() -> None:
     assert 0 <= drawn.min() < 1e-3
     assert 1 - 1e-3 < drawn.max() < 1
     assert abs(drawn.mean() - 0.5) < 5e-3
+    assert abs(drawn.var() - 1 / 12) < 1e-3
+    assert len(torch.unique(drawn)) > 50_000  # of 2^16 values
 
 
 def test_it_goes_on_from_where_its_state_was_taken() -> None:

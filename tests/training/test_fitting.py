@@ -19,8 +19,8 @@ from training.fitting import (
     Member,
     Progress,
     Run,
-    clip_gradients,
     fit,
+    flattened,
 )
 from training.jobs import build
 from training.methods.mixture_autoencoder import MixtureAutoencoder
@@ -257,13 +257,29 @@ def test_a_stack_is_interrupted_and_resumed_with_its_failures(x: Tensor, tmp_pat
     assert same(resumed[0].method, uninterrupted[0].method)
 
 
-def test_each_members_gradients_are_clipped_by_their_own_norm() -> None:
-    parameters = [torch.zeros(2, 3, requires_grad=True), torch.zeros(2, 1, requires_grad=True)]
-    parameters[0].grad = torch.tensor([[3.0, 0.0, 0.0], [0.3, 0.0, 0.0]])
-    parameters[1].grad = torch.tensor([[4.0], [0.4]])
-    clip_gradients(parameters, 1.0)
-    assert torch.allclose(parameters[0].grad, torch.tensor([[0.6, 0.0, 0.0], [0.3, 0.0, 0.0]]))
-    assert torch.allclose(parameters[1].grad, torch.tensor([[0.8], [0.4]]))
+def test_each_members_gradients_are_clipped_by_their_own_norm(x: Tensor) -> None:
+    def gradients(norm: float | None) -> Tensor:
+        settings = replace(SETTINGS, gradient_norm=norm)
+        run = Run(members(settings, x, [0, 1]), x, settings)
+        run.advance()
+        assert run.weights.grad is not None
+        return run.weights.grad
+
+    whole = gradients(None)
+    norms = whole.norm(dim=1)
+    bound = norms.mean().item()  # between the two
+    assert torch.allclose(gradients(bound).norm(dim=1), norms.clamp_max(bound))
+    assert torch.allclose(gradients(bound), whole * (bound / norms).clamp_max(1.0)[:, None], rtol=1e-5, atol=1e-7)
+
+
+def test_parameters_are_views_of_one() -> None:
+    first, second = torch.nn.Parameter(torch.ones(2, 3, 2)), torch.nn.Parameter(torch.zeros(2, 1))
+    flat = flattened([first, second])
+    assert flat.tolist() == [[1.0] * 6 + [0.0]] * 2
+    with torch.no_grad():
+        flat[1] = torch.arange(7.0)
+    assert first[1].tolist() == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    assert second.tolist() == [[0.0], [6.0]]
 
 
 def test_weights_are_averaged_over_the_last_steps(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,9 +301,8 @@ def test_the_residual_features_are_trained_through(untrained: RaDOGAGA) -> None:
     assert gradient.abs().sum() > 0  # the decoder has no other way to the rate
 
 
-def test_the_density_is_computed_in_float64(untrained: RaDOGAGA) -> None:
+def test_what_is_scored_is_computed_in_float64(untrained: RaDOGAGA) -> None:
     x = torch.from_numpy(small_table().x[:100])
-    assert untrained.losses(x, Draws([0]))["rate"].dtype == torch.float64
     y = untrained.double().scored_features(x)
     assert not torch.equal(y[:, -2:].float().double(), y[:, -2:])  # the residuals themselves, not float32's
 
@@ -327,9 +326,9 @@ def test_a_stack_computes_what_its_members_do() -> None:
 
 
 def test_dropout_is_on_while_training_and_off_while_scoring(untrained: RaDOGAGA) -> None:
-    y = torch.randn(50, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    draws = Draws([0])
-    assert not torch.equal(untrained.responsibilities(y, draws), untrained.responsibilities(y, draws))
+    y = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    network, draws = untrained.estimation_network, Draws([0])
+    assert not torch.equal(network(y, draws), network(y, draws))
     assert torch.equal(untrained.responsibilities(y), untrained.responsibilities(y))
 
 

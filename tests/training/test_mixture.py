@@ -116,12 +116,29 @@ def test_the_rate_of_a_batch_and_its_gradient_are_those_of_its_parts(shape: tupl
     floors = torch.tensor([1e-3, 0.1, 1e-6, 2.0], dtype=torch.float64)
     upstream = torch.rand(*shape, dtype=torch.float64, generator=generator)
     found = []
-    for rate_of in (batch_rate, slow_rate):
-        rate, covariances = rate_of(y, torch.softmax(logits, dim=-1), floors)
+    for rate_of in (batch_rate, lambda y, logits, floors: slow_rate(y, torch.softmax(logits, dim=-1), floors)):
+        rate, covariances = rate_of(y, logits, floors)
         total = (upstream * rate).sum() + 0.1 * covariances.diagonal(dim1=-2, dim2=-1).reciprocal().sum()
         found.append([rate, covariances, *torch.autograd.grad(total, [y, logits])])
     for fast, slow in zip(*found, strict=True):
         assert torch.allclose(fast, slow, rtol=1e-9, atol=1e-9)
+
+
+def test_the_rate_of_rows_in_float32_is_computed_where_float32_has_no_cholesky_factor() -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randn(200, 3, generator=generator)
+    y[:, 1] *= 1e-4
+    y[:, 2] = y[:, 0] + y[:, 1]
+    logits, floors = torch.randn(200, 2, generator=generator), torch.full((3,), 1e-10, dtype=torch.float64)
+    assert torch.linalg.cholesky_ex(torch.cov(y.T)).info > 0
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        rows, own = y.to(dtype).requires_grad_(), logits.to(dtype).requires_grad_()
+        rate, _ = batch_rate(rows, own, floors)
+        found.append([rate, *torch.autograd.grad(rate.mean(), [rows, own])])
+    for single, double in zip(*found, strict=True):
+        assert single.dtype == torch.float32
+        assert torch.allclose(single.double(), double, rtol=1e-3, atol=1e-3 * double.abs().max().item())
 
 
 def test_the_rate_of_a_batch_agrees_with_finite_differences() -> None:
@@ -129,14 +146,14 @@ def test_the_rate_of_a_batch_agrees_with_finite_differences() -> None:
     y = torch.randn(12, 2, dtype=torch.float64, generator=generator).requires_grad_()
     logits = torch.randn(12, 2, dtype=torch.float64, generator=generator).requires_grad_()
     floors = torch.full((2,), 0.1, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda y, p: batch_rate(y, torch.softmax(p, dim=-1), floors), (y, logits))
+    assert torch.autograd.gradcheck(lambda y, p: batch_rate(y, p, floors), (y, logits))
 
 
 def test_a_singular_member_of_a_stack_is_nan_and_the_others_are_not() -> None:
     y = torch.randn(2, 30, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     y[1] = 0.0
     y.requires_grad_()
-    rate, _ = batch_rate(y, torch.ones(2, 30, 1).double(), torch.zeros(2).double())
+    rate, _ = batch_rate(y, torch.zeros(2, 30, 1).double(), torch.zeros(2).double())
     assert rate[0].isfinite().all()
     assert rate[1].isnan().all()
     (gradient,) = torch.autograd.grad(rate.sum(), [y])

@@ -107,58 +107,94 @@ class _BatchRate(torch.autograd.Function):
     where :math:`C_k` is what reaches the covariances from elsewhere and :math:`L_k = U_k^{-T}`. That of
     :math:`y_l` is :math:`\sum_k U_k (q_{lk} s_{lk} + \frac{\gamma_{lk}}{n_k} (2 A_k s_{lk} - b_k))` with
     :math:`b_k = \sum_l q_{lk} s_{lk}`.
+
+    Moments, their Cholesky factors and what they whiten are computed in float64. A whitened row is of the size of 1,
+    so what follows from it is computed in the type of the rows.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, y: Tensor, responsibilities: Tensor, floors: Tensor) -> tuple[Tensor, Tensor]:
-        gamma = responsibilities.mT.contiguous()
-        weights, means, covariances = mixture_moments(y, responsibilities)
-        covariances = covariances + torch.diag(floors)
+    def forward(ctx: FunctionCtx, y: Tensor, logits: Tensor, floors: Tensor) -> tuple[Tensor, Tensor]:
+        (members, rows, d), k = y.shape, logits.shape[-1]
+        gamma = softmax_over_components(logits.mT.contiguous())
+        exact = y.mT.contiguous().double()
+        centred = with_ones(exact - exact.mean(dim=-1, keepdim=True))
+        weighted = (gamma.double()[:, :, None] * centred[:, None]).view(members, k * (d + 1), rows)
+        moments = torch.bmm(weighted, centred.mT).view(members * k, d + 1, d + 1)
+        counts = moments[:, d, d].clamp_min(SMALLEST_COUNT)[:, None]
+        means = moments[:, :d, d] / counts
+        second = (moments[:, :d, :d] / counts[..., None]).add_(torch.diag(floors))
+        covariances = second.baddbmm_(means[..., None], means[:, None], alpha=-1)
         upper = precisions_cholesky(covariances)
-        whitened = whiten(y, means, upper)
-        exponents = log_constants(weights.log(), upper)[..., None] - 0.5 * whitened.square().sum(dim=-2)
-        log_density = torch.logsumexp(exponents, dim=-2)
-        posterior = exponents.sub_(log_density[..., None, :]).exp_()
-        ctx.save_for_backward(gamma, floors, upper, covariances, whitened, posterior)
-        return -log_density, covariances
+        whitening = torch.cat([upper.mT, torch.bmm(upper.mT, -means[..., None])], dim=-1).view(members, k * d, d + 1)
+        whitened = torch.bmm(whitening, centred).to(y.dtype).view(members, k, d, rows)
+        constants = log_constants((counts[:, 0] / rows).log(), upper).to(y.dtype).view(members, k, 1)
+        exponents = torch.sub(constants, whitened.square().sum(dim=2), alpha=0.5)
+        largest = exponents.amax(dim=1, keepdim=True)
+        posterior = exponents.sub_(largest).exp_()
+        density = posterior.sum(dim=1, keepdim=True)
+        posterior.div_(density)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(gamma, counts, floors, upper, covariances, whitened, posterior)
+        return -density.log_().add_(largest)[:, 0], covariances.view(members, k, d, d)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, of_rate: Tensor, of_covariances: Tensor) -> tuple[Tensor, Tensor, None]:
-        gamma, floors, upper, covariances, whitened, posterior = ctx.saved_tensors  # type: ignore[attr-defined]
-        counts = gamma.sum(dim=-1).clamp_min(SMALLEST_COUNT)
-        q = posterior * of_rate[..., None, :]
-        total = q.sum(dim=-1)
-        weighted = q[..., None, :] * whitened
+    def backward(
+        ctx: FunctionCtx, of_rate: Tensor | None, of_covariances: Tensor | None
+    ) -> tuple[Tensor, Tensor, None]:
+        gamma, counts, floors, upper, covariances, whitened, posterior = ctx.saved_tensors  # type: ignore[attr-defined]
+        members, k, d, rows = whitened.shape
+        q = posterior * of_rate[:, None] if of_rate is not None else torch.zeros_like(posterior)
+        total = q.sum(dim=-1).view(-1, 1)
+        weighted = (q[:, :, None] * whitened).view(-1, d, rows)
+        whitened = whitened.view(-1, d, rows)
         b = weighted.sum(dim=-1)
-        a = -0.5 * (weighted @ whitened.mT)
-        a.diagonal(dim1=-2, dim2=-1).add_(0.5 * total[..., None])
-        lower = covariances @ upper
-        a = a + lower.mT @ (0.5 * (of_covariances + of_covariances.mT)) @ lower
-        bent = 2 * a @ whitened - b[..., None]
-        of_gamma = 0.5 * ((whitened * bent).sum(dim=-2) - (b[..., None, :] @ whitened).squeeze(-2))
-        floored = (upper @ a @ upper.mT * torch.diag(floors)).sum(dim=(-2, -1))  # the floor is no row's
-        constant = a.diagonal(dim1=-2, dim2=-1).sum(dim=-1) - floored + total  # the last one through the weights
-        of_gamma = (of_gamma - constant[..., None]) / counts[..., None]
-        share = (gamma / counts[..., None])[..., None, :]
-        of_y = torch.addcmul(weighted, bent, share).flatten(-3, -2).mT @ upper.mT.flatten(-3, -2)
-        return of_y, of_gamma.mT, None
+        a = torch.bmm(weighted, whitened.mT).mul_(-0.5)
+        a.diagonal(dim1=-2, dim2=-1).add_(total, alpha=0.5)
+        if of_covariances is not None:
+            lower, c = covariances @ upper, of_covariances.reshape(-1, d, d)
+            a = a + (lower.mT @ (0.5 * (c + c.mT)) @ lower).to(a.dtype)
+        bent = torch.baddbmm(b[..., None], a, whitened, beta=-1, alpha=2)
+        of_gamma = (whitened * bent).sum(dim=1).sub_(torch.bmm(b[:, None], whitened)[:, 0]).mul_(0.5)
+        upper, counts = upper.to(a.dtype), counts.to(a.dtype)
+        floored = (torch.bmm(upper, a) * upper * floors.to(a.dtype)[:, None]).sum(dim=(-2, -1))  # the floor is no row's
+        constant = a.diagonal(dim1=-2, dim2=-1).sum(dim=-1) - floored + total[:, 0]  # the last one through the weights
+        of_gamma = of_gamma.sub_(constant[:, None]).div_(counts).view(gamma.shape)
+        of_logits = gamma * (of_gamma - (gamma * of_gamma).sum(dim=1, keepdim=True))
+        share = gamma.view(-1, 1, rows) / counts[..., None]
+        of_whitened = weighted.addcmul_(bent, share).view(members, k * d, rows)
+        of_y = torch.bmm(upper.view(members, k, d, d).transpose(1, 2).reshape(members, d, k * d), of_whitened)
+        return of_y.mT, of_logits.mT, None
 
 
-def batch_rate(y: Tensor, responsibilities: Tensor, floors: Tensor) -> tuple[Tensor, Tensor]:
+def with_ones(y: Tensor) -> Tensor:
+    """Returns values (S, D, N) with a row of ones below them, so that products of rows have their sums, too."""
+    return nn.functional.pad(y, (0, 0, 0, 1), value=1.0)
+
+
+def softmax_over_components(logits: Tensor) -> Tensor:
+    """Returns memberships (..., K, N) for logits (..., K, N): torch's softmax is slow where rows come last."""
+    exponentials = (logits - logits.amax(dim=-2, keepdim=True)).exp_()
+    return exponentials.div_(exponentials.sum(dim=-2, keepdim=True))
+
+
+def batch_rate(y: Tensor, logits: Tensor, floors: Tensor) -> tuple[Tensor, Tensor]:
     """Returns what rows cost under the mixture of these very rows, and the covariances of that mixture.
 
     Arguments:
-        y: Rows of shape (..., N, D).
-        responsibilities: Component memberships of shape (..., N, K), each row summing to 1.
+        y: Rows of shape (N, D), or (S, N, D) of a stack.
+        logits: Logits of the component memberships, of shape (N, K) or (S, N, K).
         floors: What is added to each variance, of shape (D,).
 
     Returns:
-        Energies (..., N) in nats, NaN where a covariance is singular, and covariances (..., K, D, D).
+        Energies (..., N) in nats, NaN where a covariance is singular, and covariances (..., K, D, D) in float64.
 
     References:
         Rate-Distortion Optimization Guided Autoencoder (Kato et al., 2019), Eq. (18) and (19)
     """
-    rate, covariances = _BatchRate.apply(y, responsibilities, floors)  # type: ignore[no-untyped-call]
+    if y.dim() == 2:
+        rate, covariances = batch_rate(y[None], logits[None], floors)
+        return rate[0], covariances[0]
+    rate, covariances = _BatchRate.apply(y, logits, floors)  # type: ignore[no-untyped-call]
     return rate, covariances
 
 

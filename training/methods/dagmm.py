@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from training.distances import squared_error
 from training.draws import Draws
 from training.methods.base import Losses
 from training.methods.mixture_autoencoder import MixtureAutoencoder
+from training.residuals import compare
 
 
 class DAGMM(MixtureAutoencoder):
@@ -32,13 +32,13 @@ class DAGMM(MixtureAutoencoder):
         z = self.encoder(x)
         x_hat = self.decoder(z)
 
-        distortion = squared_error(x, x_hat)
-        y = self.density_features(x, z, x_hat, distortion)
+        distortion, *residuals = compare(x, x_hat)
+        y = self.density_features(z, *residuals)
         rate, covariances = self.batch_rate(y, draws)
         penalty = covariances.diagonal(dim1=-2, dim2=-1).reciprocal().sum(dim=(-2, -1))
 
         return {
             "distortion": distortion,
             "rate": self.rate_weight * rate,
-            "penalty": self.settings.lambda2 * penalty[..., None].expand_as(rate),
+            "penalty": self.settings.lambda2 * penalty[..., None].to(rate.dtype).expand_as(rate),
         }

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from training.densities.mixture import GaussianMixture, batch_rate, mixture_moments
-from training.distances import squared_error
 from training.draws import Draws
 from training.methods.base import Losses, Method, by_parts
 from training.nn.mlp import MLP, EstimationNetwork
 from training.preprocessing import MinMax
-from training.residuals import RESIDUAL_FEATURES, residual_features
+from training.residuals import RESIDUAL_FEATURES, compare
 from training.settings import Settings
 
 NOISE_VARIANCE = 1 / 12
@@ -56,20 +55,19 @@ class MixtureAutoencoder(Method):
     @abstractmethod
     def losses(self, x: Tensor, draws: Draws) -> Losses: ...
 
-    def density_features(self, x: Tensor, z: Tensor, x_hat: Tensor, distance: Tensor) -> Tensor:
-        """Returns the latent with the residual features appended, (..., N, D) in float64."""
+    def density_features(self, z: Tensor, relative_distance: Tensor, cosine: Tensor) -> Tensor:
+        """Returns the latent (..., N, L) with the residual features (..., N) appended, of shape (..., N, D)."""
         if not self.settings.residuals:
-            return z.double()
-        return torch.cat([z, residual_features(x, x_hat, distance)], dim=-1).double()
+            return z
+        return torch.cat([z.mT, relative_distance[..., None, :], cosine[..., None, :]], dim=-2).mT
 
-    def responsibilities(self, y: Tensor, draws: Draws | None = None) -> Tensor:
-        """Returns the estimation network's component memberships (..., N, K) in float64, Eq. (17)."""
-        logits = self.estimation_network(y.to(self.estimation_network.last.weight.dtype), draws)
-        return torch.softmax(logits.double().mT, dim=-2).mT
+    def responsibilities(self, y: Tensor) -> Tensor:
+        """Returns the estimation network's component memberships (..., N, K) in float64, without dropout, Eq. (17)."""
+        return torch.softmax(self.estimation_network(y.to(self.estimation_network.last.weight.dtype)).double(), dim=-1)
 
     def batch_rate(self, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Returns -log P(z) of shape (..., N) and the covariances of the mixture of this very batch, Eq. (18), (19)."""
-        return batch_rate(y, self.responsibilities(y, draws), self.variance_floors(0.0))
+        """Returns -log P(z) (..., N) and the covariances of the mixture of this very batch, Eq. (17) to (19)."""
+        return batch_rate(y, self.estimation_network(y, draws), self.variance_floors(0.0))
 
     def variance_floors(self, latent: float) -> Tensor:
         """Returns what is added to variances (D,): the floor, and `latent` on top for those of the latent."""
@@ -102,8 +100,8 @@ class MixtureAutoencoder(Method):
         return -self.density.log_prob(self.scored_features(x))
 
     def scored_features(self, x: Tensor) -> Tensor:
-        """Returns the density's features (N, D) of raw rows (N, M)."""
+        """Returns the density's features (N, D) of raw rows (N, M), in float64."""
         x = self.scaler(x)
         z = self.encoder(x)
-        x_hat = self.decoder(z)
-        return self.density_features(x, z, x_hat, squared_error(x, x_hat))
+        _, *residuals = compare(x, self.decoder(z))
+        return self.density_features(z, *residuals).double()

@@ -9,6 +9,7 @@ from training.distances import squared_error
 from training.draws import Draws
 from training.methods.base import Losses
 from training.methods.mixture_autoencoder import MixtureAutoencoder
+from training.residuals import compare
 from training.settings import H
 
 DELTA = 1e-3
@@ -49,8 +50,8 @@ class RaDOGAGA(MixtureAutoencoder):
         x_hat = self.decoder(z)
         x_check = self.decoder(z_noisy)  # the paper's x with a check
 
-        distance = squared_error(x, x_hat)  # D(x, x_hat)
-        y = self.density_features(x, z if s.rate_at == "z" else z_noisy, x_hat, distance)
+        distance, *residuals = compare(x, x_hat)  # D(x, x_hat)
+        y = self.density_features(z if s.rate_at == "z" else z_noisy, *residuals)
         rate, _ = self.batch_rate(y, draws)  # -log P(z)
         distortion = self.scaled(distance)  # h(D(x, x_hat))
         perturbation = squared_error(x_hat, x_check)  # D(x_hat, x_check)
