@@ -16,13 +16,13 @@ from training.methods.dagmm import DAGMM
 from training.methods.ensemble import Ensemble
 from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.methods.radogaga import RaDOGAGA
-from training.preprocessing import MinMax
+from training.preprocessing import Scaler
 from training.settings import H, MethodName, Settings, Size, named
 
 METHODS: dict[MethodName, type[MixtureAutoencoder]] = {"RaDOGAGA": RaDOGAGA, "DAGMM": DAGMM}
 """The methods by name."""
 
-SCALERS = {"feature": MinMax.per_feature, "table": MinMax.whole_table}
+SCALERS = {"feature": Scaler.per_feature, "table": Scaler.whole_table, "standard": Scaler.standardised}
 
 Protocol = Literal["A", "B"]
 

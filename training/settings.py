@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 H = Literal["identity", "log"]
-Scaling = Literal["feature", "table"]
+Scaling = Literal["feature", "table", "standard"]
 Schedule = Literal["constant", "cosine"]
 Size = Literal["table2", "table3"]
 MethodName = Literal["RaDOGAGA", "DAGMM"]
@@ -24,7 +24,8 @@ class Settings:
         h: The scale function of the distortion, h(d) = d or h(d) = log(d + delta).
         lambda1: The weight of the distortion; for DAGMM, of the rate.
         lambda2: The weight of the perturbation; for DAGMM, of the penalty on the inverse variances.
-        scaling: Whether each feature, or the table as a whole, is scaled to [0, 1] by the training rows.
+        scaling: Whether each feature, or the table as a whole, is scaled to [0, 1] by the training rows, or each
+            feature to variance 1.
         batch_size: Rows per optimiser step.
         epochs: Passes over the training rows.
         learning_rate: Adam's step size (at the start, if there is a schedule).

@@ -56,7 +56,7 @@ def test_the_members_of_an_ensemble_have_one_split_and_seeds_of_their_own(small_
     assert isinstance(first.method, Ensemble)
     weights = first.method.stacked.encoder.last.weight
     assert len({tuple(own.flatten().tolist()) for own in weights}) == 3
-    lower = first.method.stacked.scaler.lower
+    lower = first.method.stacked.scaler.offset
     assert torch.equal(lower[0], lower[1])
     alone = run(small_job(0))
     x = torch.from_numpy(small_thyroid.x[:50])

@@ -372,7 +372,7 @@ def test_the_fit_sees_no_anomaly_and_no_test_row() -> None:
     split = protocol_a(table.y, 0)
     model = small_model(small_job())
     x = torch.from_numpy(table.x[split.normal])
-    assert torch.equal(model.method.scaler.lower, x.amin().double().expand(6))
+    assert torch.equal(model.method.scaler.offset, x.amin().double().expand(6))
     changed = torch.from_numpy(table.x.copy())
     changed[split.test] = 1e6
     rows = torch.from_numpy(split.normal)

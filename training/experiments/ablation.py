@@ -32,6 +32,7 @@ from training.datasets.base import Dataset, Rows, Split, protocol_a
 from training.draws import Draws
 from training.experiments.base import Request, Sweep
 from training.experiments.detection import LABELS, VARIANTS, measure
+from training.experiments.published import Variant
 from training.experiments.records import Metrics, Record, of_setting, read_records
 from training.experiments.results import lines_file
 from training.experiments.sweep import Runner
@@ -54,7 +55,9 @@ SILENT: list[dict[str, Any]] = [
     {},
     {"averaging": 0.0},
     {"averaging": 0.0, "schedule": "cosine"},
+    {"scaling": "table"},
     {"scaling": "feature"},
+    {"scaling": "standard"},
     {"dropout": 0.0},
     {"rate_at": "noisy"},
     {"h_of": "batch"},
@@ -72,13 +75,25 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
 """What differs from the robust recipe. With h(d) = d, Arrhythmia's, there is nothing to choose in h_of."""
 
 
-OTHERS: dict[str, list[dict[str, Any]]] = {
-    "thyroid": [{"scaling": "table"}, {"scaling": "feature"}],
-    "arrhythmia": [{"scaling": "table"}, {"scaling": "feature"}],
-    "kddcup-rev": [],
-    "kddcup99": [],
+SHARED: list[dict[str, Any]] = [
+    {},
+    {"averaging": 0.0},
+    {"scaling": "table"},
+    {"scaling": "feature"},
+    {"scaling": "standard"},
+    {"dropout": 0.0},
+    {"variance_floor": 1e-6},
+    {"variance_floor": 1e-3},
+]
+
+OTHERS: dict[str, dict[Variant, list[dict[str, Any]]]] = {
+    "thyroid": {("DAGMM", "identity"): SHARED, ("RaDOGAGA", "identity"): [*SHARED, {"rate_at": "noisy"}]},
+    "arrhythmia": {
+        ("DAGMM", "identity"): SHARED,
+        ("RaDOGAGA", "log"): [*SHARED, {"rate_at": "noisy"}, {"h_of": "batch"}],
+    },
 }
-"""The same for DAGMM and for RaDOGAGA with the other h: what scaling suits the paper's lambdas depends on them."""
+"""The same for DAGMM and for RaDOGAGA with the other h: what suits the paper's lambdas depends on them."""
 
 
 RIVALS: dict[str, tuple[str, ...]] = {
@@ -134,7 +149,7 @@ def candidates(dataset: str, seed: int) -> list[Job]:
     found: list[Job] = []
     for method, h in VARIANTS:
         best = (method, h) == ("RaDOGAGA", DEFAULT_H[dataset])
-        for overrides in CANDIDATES[dataset] if best else OTHERS[dataset]:
+        for overrides in CANDIDATES[dataset] if best else OTHERS.get(dataset, {}).get((method, h), []):
             job = Job(dataset=dataset, method=method, h=h, recipe="robust", seed=seed, overrides=overrides)
             if (job.method, job.settings) not in [(other.method, other.settings) for other in found]:
                 found.append(job)

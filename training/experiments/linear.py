@@ -26,7 +26,7 @@ from training.experiments.results import lines_file
 from training.experiments.runs import Listed, Run, metrics_by_seed
 from training.fitting import Member, fit
 from training.methods.radogaga import RaDOGAGA
-from training.preprocessing import MinMax
+from training.preprocessing import Scaler
 from training.progress import watched
 from training.settings import H, Settings
 
@@ -65,7 +65,7 @@ class Linear(RaDOGAGA):
     """
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(MinMax(torch.zeros(1), torch.ones(1)), settings)
+        super().__init__(Scaler(torch.zeros(1), torch.ones(1)), settings)
         with torch.no_grad():
             for name in ("encoder.last.weight", "decoder.last.weight"):
                 self.get_parameter(name).fill_(1.0)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from training.draws import Draws
-from training.preprocessing import MinMax
+from training.preprocessing import Scaler
 
 Losses = dict[str, Tensor]
 """The terms of a loss by name, each of shape (..., N) and weighted; the loss is the mean over N of their sum."""
@@ -20,7 +20,7 @@ class Method(nn.Module, ABC):
     negative values are normal.
     """
 
-    scaler: MinMax
+    scaler: Scaler
     latent: int
 
     @abstractmethod

@@ -9,7 +9,7 @@ from training.densities.mixture import GaussianMixture, batch_rate, mixture_mome
 from training.draws import Draws
 from training.methods.base import Losses, Method, by_parts
 from training.nn.mlp import MLP, EstimationNetwork
-from training.preprocessing import MinMax
+from training.preprocessing import Scaler
 from training.residuals import RESIDUAL_FEATURES, compare
 from training.settings import Settings
 
@@ -33,7 +33,7 @@ class MixtureAutoencoder(Method):
         | Rate-Distortion Optimization Guided Autoencoder (Kato et al., 2019), sections 4.1.1 and 4.2.3
     """
 
-    def __init__(self, scaler: MinMax, settings: Settings) -> None:
+    def __init__(self, scaler: Scaler, settings: Settings) -> None:
         super().__init__()
         features, hidden, latent = scaler.features, settings.hidden, settings.latent
         dimensions = latent + (RESIDUAL_FEATURES if settings.residuals else 0)

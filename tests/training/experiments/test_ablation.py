@@ -43,7 +43,7 @@ def test_each_setting_is_listed_once_for_every_seed() -> None:
     listed = Ablation().jobs(request)
     settings = {(job.dataset, job.seed, str(job.settings)) for job in listed}
     assert len(settings) == len(listed)
-    assert {job.settings.scaling for job in listed} == {"feature", "table"}
+    assert {job.settings.scaling for job in listed} == {"feature", "table", "standard"}
     assert {job.settings.rate_at for job in listed} == {"z", "noisy"}
     for name in CANDIDATES:
         robust = Job(dataset=name, h=DEFAULT_H[name], recipe="robust", seed=0)
