@@ -135,6 +135,9 @@ WHOLE_TABLE: set[tuple[str, MethodName, H]] = {
 }
 """Where one range for the whole table suits the paper's lambdas better than a range for each feature."""
 
+NOISY_RATE: set[tuple[str, MethodName, H]] = {("arrhythmia", "RaDOGAGA", "log")}
+"""Where the rate at z + epsilon does."""
+
 ENSEMBLE: dict[str, dict[str, Any]] = {dataset: {**settings, "members": 10} for dataset, settings in ROBUST.items()}
 """Ten members of `robust` on one split."""
 
@@ -160,4 +163,6 @@ def named(
     own = {**NETWORKS[size][dataset], **BATCHES[dataset], **RECIPES[recipe][dataset]}
     if recipe != "faithful" and (dataset, method, h) in WHOLE_TABLE:
         own["scaling"] = "table"
+    if recipe != "faithful" and (dataset, method, h) in NOISY_RATE:
+        own["rate_at"] = "noisy"
     return Settings(**{"h": h, "lambda1": lambda1, "lambda2": lambda2, **own, **overrides})

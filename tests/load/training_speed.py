@@ -2,8 +2,10 @@
 
 ``python -m tests.load.training_speed`` prints, per dataset's shape, the CPU time of a step per model: (a) of the plain
 loop in `reference.py`, one model after the other; (b) of the step's multiply-adds at the rate of a large float32
-product of matrices; and of the stacked fit. The measurements take turns, and of each the fastest round counts. Peak
-memory is that of a process of its own, less what it has before it starts. Tables are random: only shapes matter.
+product of matrices; and of the stacked fit. The measurements take turns, many short rounds each, and of each the
+fastest counts: it is the one that was disturbed least. Peak memory is that of a process of its own, less what it has
+before it starts. Tables are random and have two full batches of rows, so that every step is of the same size: only
+shapes matter.
 """
 
 import argparse
@@ -27,8 +29,8 @@ from training.jobs import build
 from training.memory import keep_freed_memory
 from training.settings import DEFAULT_H, Settings, named
 
-SHAPES = {"thyroid": (1839, 6), "arrhythmia": (193, 274), "kddcup99": (20_000, 121)}
-"""Training rows and features; KDDCup99's 198,372 rows are cut, for a step sees 1024 of them."""
+SHAPES = {"thyroid": (2048, 6), "arrhythmia": (256, 274), "kddcup99": (2048, 121)}
+"""Rows, in two full batches, and features."""
 
 ROUNDS = 60
 SECONDS_PER_ROUND = 0.1

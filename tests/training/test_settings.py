@@ -88,7 +88,10 @@ def test_overrides_come_last_and_must_exist() -> None:
         named("thyroid", "RaDOGAGA", "log", overrides={"epoch": 7})
 
 
-def test_scaling_belongs_to_method_and_h() -> None:
+def test_scaling_and_the_place_of_the_rate_belong_to_method_and_h() -> None:
+    assert named("arrhythmia", "RaDOGAGA", "log", "robust").rate_at == "noisy"
+    assert named("arrhythmia", "RaDOGAGA", "log", "faithful").rate_at == "z"
+    assert named("arrhythmia", "RaDOGAGA", "identity", "ensemble").rate_at == "z"
     assert named("thyroid", "RaDOGAGA", "log", "robust").scaling == "table"
     assert named("thyroid", "RaDOGAGA", "identity", "ensemble").scaling == "feature"
     assert named("arrhythmia", "DAGMM", "identity", "ensemble").scaling == "table"

@@ -86,11 +86,13 @@ SHARED: list[dict[str, Any]] = [
     {"variance_floor": 1e-3},
 ]
 
+RATES: list[dict[str, Any]] = [{"rate_at": "z"}, {"rate_at": "noisy"}]
+
 OTHERS: dict[str, dict[Variant, list[dict[str, Any]]]] = {
-    "thyroid": {("DAGMM", "identity"): SHARED, ("RaDOGAGA", "identity"): [*SHARED, {"rate_at": "noisy"}]},
+    "thyroid": {("DAGMM", "identity"): SHARED, ("RaDOGAGA", "identity"): [*SHARED, *RATES]},
     "arrhythmia": {
         ("DAGMM", "identity"): SHARED,
-        ("RaDOGAGA", "log"): [*SHARED, {"rate_at": "noisy"}, {"h_of": "batch"}],
+        ("RaDOGAGA", "log"): [*SHARED, *RATES, {"h_of": "batch"}],
     },
 }
 """The same for DAGMM and for RaDOGAGA with the other h: what suits the paper's lambdas depends on them."""

@@ -28,8 +28,8 @@ Runner = Callable[[Sequence[Job], Observer, Path], list[Metrics]]
 Done = tuple[list[Metrics], float]
 """What the runs of a group found, and the CPU seconds they took together."""
 
-MEMBERS_AT_ONCE = {"kddcup99": 2, "kddcup-rev": 2}
-"""How many models of a large table are stacked: few, for the stack should stay in the processor's cache."""
+MEMBERS_AT_ONCE = {"kddcup99": 4, "kddcup-rev": 4}
+"""How many models of a large table are stacked: few, for more would save little and take memory."""
 
 MEMBERS_OF_SMALL_TABLES = 20
 """How many are stacked otherwise: many, so that they share a step's fixed costs."""
