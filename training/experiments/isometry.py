@@ -14,7 +14,8 @@ from training.experiments.figures import panels, save
 from training.experiments.records import Metrics, read_records
 from training.experiments.results import lines_file
 from training.experiments.runs import Listed, Run, metrics_by_seed
-from training.experiments.toy import DATA, SEEDS, VARIANTS, fit_toy, plan_of, spread, variant_of
+from training.experiments.toy import spread, variant_of
+from training.experiments.toy_fits import DATA, SEEDS, VARIANTS, fit_toy, plan_of
 from training.fitting import FitError
 from training.jobs import Job, run_together
 from training.methods.mixture_autoencoder import NOISE_VARIANCE, MixtureAutoencoder

@@ -12,9 +12,11 @@ from rich.console import Console
 from training import fitting
 from training.datasets.toy import toy
 from training.experiments import toy as module
+from training.experiments import toy_fits
 from training.experiments.base import Request
 from training.experiments.runs import Run
-from training.experiments.toy import VARIANTS, Toy, plan_of, proportionality, render, unit_range
+from training.experiments.toy import Toy, proportionality, render, unit_range
+from training.experiments.toy_fits import VARIANTS, plan_of
 from training.methods.dagmm import DAGMM
 from training.methods.mixture_autoencoder import MixtureAutoencoder
 
@@ -66,9 +68,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     short = {"epochs": 3, "batch_size": 100}
     recipes = {
         name: ({**first, **short}, widened, second and short)
-        for name, (first, widened, second) in module.RECIPES.items()
+        for name, (first, widened, second) in toy_fits.RECIPES.items()
     }
-    monkeypatch.setattr(module, "RECIPES", recipes)
+    monkeypatch.setattr(toy_fits, "RECIPES", recipes)
     monkeypatch.setattr(module, "SEEDS", range(2))
     monkeypatch.setattr(module, "DATA", {"generated": lambda: toy(0, rows=300)})
     return recipes
@@ -85,7 +87,7 @@ def test_it_runs_once_and_draws_from_what_it_kept(tmp_path: Path, monkeypatch: p
     assert experiment.state(request(tmp_path, ["faithful"])) == "0/0"
     experiment.reproduce(request(tmp_path), console)
     assert experiment.state(request(tmp_path)) == "6/6"
-    monkeypatch.setattr(module, "fit", None)  # whoever trains again fails
+    monkeypatch.setattr(toy_fits, "fit", None)  # whoever trains again fails
     experiment.reproduce(request(tmp_path), console)
     text = experiment.render(tmp_path)
     assert text.count("| `robust` | 2 | 0 |") == 3
@@ -104,9 +106,9 @@ def test_a_finished_fit_is_taken_up_again_without_training(
     data, console = toy(0, rows=300), Console(quiet=True)
     plan = plan_of(VARIANTS[2], "robust")
     assert plan.first.epochs == small["robust"][0]["epochs"]
-    first = module.fit_toy(plan, data, [0, 1], tmp_path, console)
+    first = toy_fits.fit_toy(plan, data, [0, 1], tmp_path, console)
     monkeypatch.setattr(fitting.Run, "advance", None)  # whoever trains again fails
-    again = module.fit_toy(plan, data, [0, 1], tmp_path, console)
+    again = toy_fits.fit_toy(plan, data, [0, 1], tmp_path, console)
     for one, other in zip(first, again, strict=True):
         assert isinstance(one, MixtureAutoencoder)
         assert isinstance(other, MixtureAutoencoder)
