@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from training.datasets.toy import ToyData
-from training.draws import Draws
 from training.experiments.base import Request
 from training.experiments.figures import COLOURS, panels, save
 from training.experiments.records import Metrics, read_records
 from training.experiments.results import lines_file
 from training.experiments.runs import Listed, Run, metrics_by_seed
-from training.experiments.toy_fits import DATA, RECIPES_OF, SEEDS, VARIANTS, Variant, fit_toy, plan_of
+from training.experiments.toy_fits import DATA, RECIPES_OF, SEEDS, VARIANTS, Variant, fit_toy, frozen_terms, plan_of
 from training.fitting import FitError
 from training.methods.mixture_autoencoder import MixtureAutoencoder
 
@@ -73,15 +72,13 @@ def proportionality(density: NDArray[np.float64], scores: NDArray[np.float64]) -
 
 
 @torch.no_grad()
-def measure(method: MixtureAutoencoder, data: ToyData, seed: int) -> Metrics:
+def measure(method: MixtureAutoencoder, data: ToyData) -> Metrics:
     """Returns proportionality, mixture weights in rising order, and the loss terms over all rows, the rate frozen."""
     x = torch.from_numpy(data.x)
-    scores = method.score(x)
-    terms = {name: float(term.mean()) for name, term in method.losses(x, Draws([seed])).items()}
     return {
-        **proportionality(data.density, scores.numpy()),
+        **proportionality(data.density, method.score(x).numpy()),
         "weights": method.density.log_weights.exp().sort().values.tolist(),
-        "terms": {**terms, "rate": float(scores.mean())},
+        "terms": frozen_terms(method, x),
     }
 
 
@@ -136,7 +133,7 @@ class Toy(Listed):
             if isinstance(fitted, FitError):
                 found.append({"failed": str(fitted)})
                 continue
-            found.append(measure(fitted, data, run.seed))
+            found.append(measure(fitted, data))
             if run.seed == SEEDS[0]:
                 save_points(points_file(docs, run), fitted, data)
         return found

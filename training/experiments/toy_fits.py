@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from training.datasets.toy import ToyData, toy, toy_csv
+from training.draws import Draws
 from training.experiments.starts import restart_memberships, widen_to_isometry
 from training.fitting import FitError, Member, fit
 from training.jobs import build
@@ -79,12 +81,14 @@ class Plan:
         first: The settings of its fit.
         widened: Whether the fit starts from the latent scale of Eq. (9).
         second: The settings of a second fit, before which the estimation network starts anew from k-means.
+        starts: How many fits there are for a seed, of which the one with the lowest loss is kept.
     """
 
     method: MethodName
     first: Settings
     widened: bool
     second: Settings | None
+    starts: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as JSON values."""
@@ -92,15 +96,18 @@ class Plan:
             "first": self.first.to_json(),
             "widened": self.widened,
             "second": self.second.to_json() if self.second else None,
+            **({"starts": self.starts} if self.starts > 1 else {}),
         }
 
 
-RECIPES: dict[str, tuple[dict[str, Any], bool, dict[str, Any] | None]] = {
-    "faithful": (FAITHFUL, False, None),
-    "one fit": (ONE_FIT, True, None),
-    "robust": (ONE_FIT, True, FIT_AGAIN),
+RECIPES: dict[str, tuple[dict[str, Any], bool, dict[str, Any] | None, int]] = {
+    "faithful": (FAITHFUL, False, None, 1),
+    "one fit": (ONE_FIT, True, None, 1),
+    "robust": (ONE_FIT, True, FIT_AGAIN, 3),
 }
-"""The settings of the first fit, whether it is widened, and the settings of the second, by the recipe's name."""
+"""The settings of the first fit, whether it is widened, the settings of the second, and the starts, by the name."""
+
+SEEDS_BETWEEN_STARTS = 1000
 
 RECIPES_OF: dict[str, tuple[str, ...]] = {"toy.csv": ("faithful", "one fit", "robust"), "generated": ("robust",)}
 """The recipes that have rows in the table, by the table of data."""
@@ -109,7 +116,7 @@ RECIPES_OF: dict[str, tuple[str, ...]] = {"toy.csv": ("faithful", "one fit", "ro
 def plan_of(variant: Variant, recipe: str) -> Plan:
     """Returns how a variant is fitted under a recipe; DAGMM's latent has no scale to be widened to."""
     lambda1, lambda2 = variant.lambdas
-    first, widened, second = RECIPES[recipe]
+    first, widened, second, starts = RECIPES[recipe]
 
     def settings(own: dict[str, Any]) -> Settings:
         return Settings(h=variant.h, lambda1=lambda1, lambda2=lambda2, **{**NETWORK, **own})
@@ -119,13 +126,14 @@ def plan_of(variant: Variant, recipe: str) -> Plan:
         first=settings(first),
         widened=widened and variant.method == "RaDOGAGA",
         second=settings(second) if second else None,
+        starts=starts,
     )
 
 
 def fit_toy(
     plan: Plan, data: ToyData, seeds: Sequence[int], folder: Path, console: Console
 ) -> list[MixtureAutoencoder | FitError]:
-    """Fits models to all rows of toy data, one for each seed, together.
+    """Fits models to all rows of toy data, one for each seed, together; of several starts the likeliest is kept.
 
     Finished fits stay in the folder as checkpoints, from which the same call returns without training, as does one for
     a plan that differs by its second fit alone from where the first one ended.
@@ -135,9 +143,10 @@ def fit_toy(
     """
     x = torch.from_numpy(data.x)
     rows = torch.arange(len(x))
-    members = [Member(build(plan.method, x, plan.first, seed), rows, seed) for seed in seeds]
+    starts = [seed + number * SEEDS_BETWEEN_STARTS for seed in seeds for number in range(plan.starts)]
+    members = [Member(build(plan.method, x, plan.first, start), rows, start) for start in starts]
     first, second = (
-        folder / f"toy-{digest([data.name, plan.method, list(seeds), plan.widened, stages])}.pt"
+        folder / f"toy-{digest([data.name, plan.method, starts, plan.widened, stages])}.pt"
         for stages in ([plan.first.to_json()], [plan.first.to_json(), plan.second and plan.second.to_json()])
     )
     label = f"{data.name} {plan.method} {plan.first.h}"
@@ -154,7 +163,21 @@ def fit_toy(
                 if not second.exists() and index not in failures:
                     restart_memberships(member.method, x, member.seed)
             failures = fit(members, x, plan.second, observer=observer, checkpoint=second, resume=second.exists())
-    return [failures.get(index, member.method) for index, member in enumerate(members)]
+    fits = [failures.get(index, member.method) for index, member in enumerate(members)]
+    return [best(fits[first : first + plan.starts], x) for first in range(0, len(fits), plan.starts)]
+
+
+def best(starts: Sequence[MixtureAutoencoder | FitError], x: Tensor) -> MixtureAutoencoder | FitError:
+    """Returns the fit with the lowest loss over all rows x (N, M), or what went wrong if none came to an end."""
+    fitted = [start for start in starts if not isinstance(start, FitError)]
+    return min(fitted, key=lambda method: sum(frozen_terms(method, x).values())) if fitted else starts[0]
+
+
+@torch.no_grad()
+def frozen_terms(method: MixtureAutoencoder, x: Tensor) -> dict[str, float]:
+    """Returns the mean of each term of the loss over rows x (N, M), the rate under the frozen mixture."""
+    terms = {name: float(term.mean()) for name, term in method.losses(x, Draws([0])).items()}
+    return {**terms, "rate": method.rate_weight * float(method.score(x).mean())}
 
 
 def digest(value: object) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from training import fitting
@@ -17,6 +18,8 @@ from training.experiments.base import Request
 from training.experiments.runs import Run
 from training.experiments.toy import Toy, proportionality, render, unit_range
 from training.experiments.toy_fits import VARIANTS, plan_of
+from training.fitting import FitError
+from training.jobs import build
 from training.methods.dagmm import DAGMM
 from training.methods.mixture_autoencoder import MixtureAutoencoder
 
@@ -67,8 +70,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Makes every plan short, and leaves one small table."""
     short = {"epochs": 3, "batch_size": 100}
     recipes = {
-        name: ({**first, **short}, widened, second and short)
-        for name, (first, widened, second) in toy_fits.RECIPES.items()
+        name: ({**first, **short}, widened, second and short, starts)
+        for name, (first, widened, second, starts) in toy_fits.RECIPES.items()
     }
     monkeypatch.setattr(toy_fits, "RECIPES", recipes)
     monkeypatch.setattr(module, "SEEDS", range(2))
@@ -112,7 +115,30 @@ def test_a_finished_fit_is_taken_up_again_without_training(
     for one, other in zip(first, again, strict=True):
         assert isinstance(one, MixtureAutoencoder)
         assert isinstance(other, MixtureAutoencoder)
-        assert module.measure(one, data, 0)["residual"] == pytest.approx(module.measure(other, data, 0)["residual"])
+        assert module.measure(one, data)["residual"] == pytest.approx(module.measure(other, data)["residual"])
+
+
+@pytest.mark.usefixtures("small")
+def test_of_several_starts_the_one_with_the_lowest_loss_is_kept(tmp_path: Path) -> None:
+    data, plan = toy(0, rows=300), plan_of(VARIANTS[1], "robust")
+    x = torch.from_numpy(data.x)
+
+    def loss(seed: int, starts: int) -> float:
+        (fitted,) = toy_fits.fit_toy(replace(plan, starts=starts), data, [seed], tmp_path, Console(quiet=True))
+        assert isinstance(fitted, MixtureAutoencoder)
+        return sum(toy_fits.frozen_terms(fitted, x).values())
+
+    alone = [loss(start, 1) for start in (7, 1007, 2007)]
+    assert len({round(value, 3) for value in alone}) == 3
+    assert loss(7, 3) == pytest.approx(min(alone), rel=1e-3)
+
+
+def test_a_start_that_fails_is_passed_over() -> None:
+    x = torch.rand(50, 16)
+    fitted, error = build("RaDOGAGA", x, plan_of(VARIANTS[1], "robust").first, 0).double(), FitError("step 1")
+    fitted.fit_density(x)
+    assert toy_fits.best([error, fitted], x.double()) is fitted
+    assert toy_fits.best([error, error], x) is error
 
 
 @pytest.mark.usefixtures("small")
