@@ -4,7 +4,7 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, Protocol, TypedDict, cast
 
 from training.experiments.results import ResultsError
 from training.jobs import Job
@@ -28,16 +28,40 @@ class Record(TypedDict):
     commit: str
 
 
-def record_of(experiment: str, job: Job, metrics: Metrics, seconds: float) -> Record:
-    """Makes the line of a run that took so many seconds of CPU time."""
+class Done(Protocol):
+    """What a line needs to know of a run: a `Job` has it, and a `Run`."""
+
+    @property
+    def method(self) -> str:
+        """The name of the method."""
+
+    @property
+    def h(self) -> str:
+        """The scale function of the distortion."""
+
+    @property
+    def recipe(self) -> str:
+        """The name of the recipe."""
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data."""
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+
+
+def record_of(experiment: str, run: Done, settings: dict[str, Any], metrics: Metrics, seconds: float) -> Record:
+    """Makes the line of a run, with its settings as JSON values, that took so many seconds of CPU time."""
     return Record(
         experiment=experiment,
-        method=job.method,
-        h=job.h,
-        recipe=job.recipe,
-        dataset=job.dataset,
-        seed=job.seed,
-        settings=job.settings.to_json(),
+        method=run.method,
+        h=run.h,
+        recipe=run.recipe,
+        dataset=run.dataset,
+        seed=run.seed,
+        settings=settings,
         metrics=metrics,
         seconds=round(seconds, 1),
         commit=current_commit(),

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from training.experiments.base import Experiment, Request
-from training.experiments.records import Metrics, Record, append_record, current_commit, read_records
+from training.experiments.records import Metrics, Record, append_record, read_records, record_of
 from training.experiments.results import lines_file
 
 
@@ -91,21 +91,7 @@ class Listed(Experiment):
             found = self.do(group, request.docs, console)
             seconds = (time.process_time() - started) / len(group)
             for run, metrics in zip(group, found, strict=True):
-                append_record(lines_file(request.docs, self.name), line(self.name, run, metrics, seconds))
+                append_record(
+                    lines_file(request.docs, self.name), record_of(self.name, run, run.settings, metrics, seconds)
+                )
             console.print(f"{group[0].label}: {seconds:.0f} s each", highlight=False, markup=False, soft_wrap=True)
-
-
-def line(experiment: str, run: Run, metrics: Metrics, seconds: float) -> Record:
-    """Makes the line of a run that took so many seconds of CPU time."""
-    return Record(
-        experiment=experiment,
-        method=run.method,
-        h=run.h,
-        recipe=run.recipe,
-        dataset=run.dataset,
-        seed=run.seed,
-        settings=run.settings,
-        metrics=metrics,
-        seconds=round(seconds, 1),
-        commit=current_commit(),
-    )

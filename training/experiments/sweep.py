@@ -111,7 +111,7 @@ def sweep(
         def keep(group: Group, done: Done) -> None:
             found, seconds = done
             for job, metrics in zip(group.jobs, found, strict=True):
-                append_record(path, record_of(experiment, job, metrics, seconds / len(found)))
+                append_record(path, record_of(experiment, job, job.settings.to_json(), metrics, seconds / len(found)))
             for left in (group.checkpoint(folder), group.checkpoint(folder).with_suffix(".seconds")):
                 left.unlink(missing_ok=True)
             f1 = [metrics["f1"] for metrics in found if "f1" in metrics]

@@ -154,7 +154,7 @@ def test_a_fit_that_fails_is_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def record(seed: int, metrics: Mapping[str, object], number: int = 0) -> Record:
     own = [job for job in candidates("thyroid", seed) if (job.method, job.h) == ("RaDOGAGA", "log")]
-    return record_of("ablation", own[number], metrics, 1.0)
+    return record_of("ablation", own[number], own[number].settings.to_json(), metrics, 1.0)
 
 
 def test_the_table_names_what_differs_and_counts_failures() -> None:

@@ -52,7 +52,7 @@ def test_each_table_has_its_sizes_protocol_and_recipes() -> None:
 def record(seed: int, f1: float, **overrides: object) -> Record:
     metrics = {"precision": f1, "recall": f1, "f1": f1, "auroc": 0.9, "average_precision": 0.5, "flagged": 48}
     job = Job(dataset="thyroid", h="log", recipe="robust", seed=seed, overrides=overrides)
-    return record_of("table1", job, metrics, 10.0)
+    return record_of("table1", job, job.settings.to_json(), metrics, 10.0)
 
 
 def rendered(docs: Path, *records: Record) -> str:

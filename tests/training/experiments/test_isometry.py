@@ -13,9 +13,9 @@ from training.datasets.toy import toy
 from training.experiments import isometry as module
 from training.experiments.base import Request
 from training.experiments.isometry import EquationNine, gram, isometry, measure, render
-from training.experiments.records import append_record
+from training.experiments.records import append_record, record_of
 from training.experiments.results import lines_file
-from training.experiments.runs import Run, line
+from training.experiments.runs import Run
 from training.jobs import build
 from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.nn.mlp import MLP
@@ -95,9 +95,9 @@ def test_the_page_is_written_and_drawn_from_the_lines(tmp_path: Path) -> None:
     products = 0.25 * torch.eye(3, dtype=torch.float64).expand(6, 3, 3)
     first, second = runs()[:2]
     lines = [
-        line("isometry", first, dict(isometry(products, 0.25)), 1.0),
-        line("isometry", second, dict(isometry(2 * products, 0.25)), 1.0),
-        line("isometry", runs()[5], {"failed": "step 1"}, 1.0),
+        record_of("isometry", first, first.settings, dict(isometry(products, 0.25)), 1.0),
+        record_of("isometry", second, second.settings, dict(isometry(2 * products, 0.25)), 1.0),
+        record_of("isometry", runs()[5], runs()[5].settings, {"failed": "step 1"}, 1.0),
     ]
     for each in lines:
         append_record(lines_file(tmp_path, "isometry"), each)

@@ -17,7 +17,7 @@ JOBS = [small_job(seed) for seed in range(3)]
 
 def test_a_record_says_all_that_the_run_depended_on(tmp_path: Path) -> None:
     path = tmp_path / "results" / "table1.jsonl"
-    append_record(path, record_of("table1", JOBS[1], {"f1": 0.1}, 12.34))
+    append_record(path, record_of("table1", JOBS[1], JOBS[1].settings.to_json(), {"f1": 0.1}, 12.34))
     record = json.loads(path.read_text())
     assert isinstance(record.pop("commit"), str)
     assert record == {
@@ -34,7 +34,7 @@ def test_a_record_says_all_that_the_run_depended_on(tmp_path: Path) -> None:
 
 
 def test_another_seed_setting_method_or_experiment_is_another_run() -> None:
-    done = [record_of("table1", JOBS[0], {}, 1.0)]
+    done = [record_of("table1", JOBS[0], JOBS[0].settings.to_json(), {}, 1.0)]
     assert missing("table1", JOBS, done) == JOBS[1:]
     assert missing("table4", JOBS, done) == JOBS
     for other in (small_job(0, epochs=31), small_job(0, method="DAGMM"), small_job(0, members=2)):
@@ -45,14 +45,14 @@ def test_another_seed_setting_method_or_experiment_is_another_run() -> None:
 def test_a_setting_is_found_by_seed(tmp_path: Path) -> None:
     path = tmp_path / "table1.jsonl"
     for job in (JOBS[2], JOBS[0], small_job(1, epochs=31)):
-        append_record(path, record_of("table1", job, {}, 1.0))
+        append_record(path, record_of("table1", job, job.settings.to_json(), {}, 1.0))
     assert [record["seed"] for record in of_setting(read_records(path), JOBS[1])] == [0, 2]
 
 
 def test_a_line_that_was_cut_off_is_named(tmp_path: Path) -> None:
     path = tmp_path / "table1.jsonl"
     assert read_records(path) == []
-    append_record(path, record_of("table1", JOBS[0], {}, 1.0))
+    append_record(path, record_of("table1", JOBS[0], JOBS[0].settings.to_json(), {}, 1.0))
     with path.open("a") as stream:
         stream.write('{"experiment": "tab')
     with pytest.raises(ResultsError, match=r"table1.jsonl, line 2 is not JSON \(Unterminated .*\); remove it and run"):
