@@ -109,7 +109,8 @@ class _BatchRate(torch.autograd.Function):
     :math:`b_k = \sum_l q_{lk} s_{lk}`.
 
     Moments, their Cholesky factors and what they whiten are computed in float64. A whitened row is of the size of 1,
-    so what follows from it is computed in the type of the rows.
+    so what follows from it is computed in the type of the rows. Inside, rows come last; where components are apart,
+    they share the first axis with the members, (S K, ...).
     """
 
     @staticmethod
@@ -125,6 +126,7 @@ class _BatchRate(torch.autograd.Function):
         second = (moments[:, :d, :d] / counts[..., None]).add_(torch.diag(floors))
         covariances = second.baddbmm_(means[..., None], means[:, None], alpha=-1)
         upper = precisions_cholesky(covariances)
+        # U^T (y - mu) as one product, which the row of ones below y makes possible
         whitening = torch.cat([upper.mT, torch.bmm(upper.mT, -means[..., None])], dim=-1).view(members, k * d, d + 1)
         whitened = torch.bmm(whitening, centred).to(y.dtype).view(members, k, d, rows)
         constants = log_constants((counts[:, 0] / rows).log(), upper).to(y.dtype).view(members, k, 1)
