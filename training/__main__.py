@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     reproduce = commands.add_parser("reproduce", help="run experiments of the paper, resuming where they were left")
     reproduce.add_argument("experiments", nargs="*", metavar="experiment", help="see --list; all unless given")
     reproduce.add_argument("--list", action="store_true", help="show the experiments and how much of each is done")
+    reproduce.add_argument("--render", action="store_true", help="run nothing, and write the page from what is done")
     reproduce.add_argument(
         "--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="toy and appendix_d have their own"
     )
@@ -222,7 +223,8 @@ def reproduce_command(options: argparse.Namespace, console: Console) -> None:
     for name in options.experiments or EXPERIMENTS:
         check_section(options.docs, name)
     for name in options.experiments or EXPERIMENTS:
-        EXPERIMENTS[name].reproduce(request, console)
+        if not options.render:
+            EXPERIMENTS[name].reproduce(request, console)
         write_section(options.docs, name, EXPERIMENTS[name].render(options.docs))
 
 

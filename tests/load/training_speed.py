@@ -13,9 +13,10 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -23,6 +24,8 @@ from rich.table import Table
 from torch import Tensor
 
 from tests.load.reference import Reference
+from training.experiments.records import current_commit
+from training.experiments.results import lines_file, write_section
 from training.experiments.sweep import MEMBERS_AT_ONCE, MEMBERS_OF_SMALL_TABLES
 from training.fitting import Member, Run
 from training.jobs import build
@@ -123,25 +126,61 @@ def status(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
+def processor() -> str:
+    """Names the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
+
+
+Line = dict[str, Any]
+"""What was found for one dataset's shape, as JSON values."""
+
+COLUMNS: dict[str, Callable[[Line], str]] = {
+    "shape of": lambda line: line["shape"],
+    "members": lambda line: str(line["members"]),
+    "(a) plain loop": lambda line: f"{line['reference']:.3g}",
+    "(b) floor": lambda line: f"{line['floor']:.3g}",
+    "alone": lambda line: f"{line['alone']:.3g}",
+    "stacked": lambda line: f"{line['stacked']:.3g}",
+    "stacked / (a)": lambda line: f"{line['stacked'] / line['reference']:.2f}",
+    "stacked / (b)": lambda line: f"{line['stacked'] / line['floor']:.2f}",
+    "peak MiB": lambda line: f"{line['peak']:.0f}",
+    "peak MiB of (a)": lambda line: f"{line['peak_of_reference']:.0f}",
+}
+
+
+def record(docs: Path, lines: Sequence[Line]) -> None:
+    """Adds lines to docs/results/speed.jsonl and writes their table into docs/results.md."""
+    with lines_file(docs, "speed").open("a") as stream:
+        stream.writelines(json.dumps(line) + "\n" for line in lines)
+    rows = [list(COLUMNS), ["---"] * len(COLUMNS), *([cell(line) for cell in COLUMNS.values()] for line in lines)]
+    text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    note = f"CPU milliseconds per step and model, on one thread of an {lines[0]['processor']}."
+    write_section(docs, "speed", f"{text}\n\n{note}\n", "python -m tests.load.training_speed --record docs")
+
+
 def main() -> None:
-    """Prints the table."""
+    """Prints the table, and keeps it if asked to."""
     parser = argparse.ArgumentParser(description="Measure training beside two references.")
     parser.add_argument("--peak", nargs=2, metavar=("dataset", "kind"), help="print the peak memory of one and stop")
+    parser.add_argument("--record", type=Path, metavar="docs", help="keep the table in this folder's results.md, too")
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     if options.peak:
         print(json.dumps(peak_here(*options.peak)))
         return
-    headings = ("members", "(a) plain loop", "(b) floor", "alone", "stacked", "stacked / (a)", "stacked / (b)")
-    table = Table("shape of", *headings, "peak MiB", "peak MiB of (a)", title="training: CPU ms per step and model")
+    same = {"processor": processor(), "torch": torch.__version__, "commit": current_commit()}
+    lines: list[Line] = []
     for name in SHAPES:
-        found = measure(name)
-        times = [f"{found[key]:.3g}" for key in ("reference", "floor", "alone", "stacked")]
-        ratios = [f"{found['stacked'] / found[key]:.2f}" for key in ("reference", "floor")]
-        memory = [f"{peak(name, kind):.0f}" for kind in ("stacked", "reference")]
-        table.add_row(name, str(members_of(name)), *times, *ratios, *memory)
+        memory = {"peak": peak(name, "stacked"), "peak_of_reference": peak(name, "reference")}
+        lines.append({"shape": name, "members": members_of(name), **measure(name), **memory, **same})
+    table = Table(*COLUMNS, title="training: CPU ms per step and model")
+    for line in lines:
+        table.add_row(*(cell(line) for cell in COLUMNS.values()))
     Console(width=140).print(table)
+    if options.record:
+        record(options.record, lines)
 
 
 if __name__ == "__main__":

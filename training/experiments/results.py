@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-BEGIN = "<!-- {name}: written by `python -m training reproduce {name}` -->"
+BEGIN = "<!-- {name} -->"
 END = "<!-- end of {name} -->"
+SOURCE = "*Written by `{command}` from [results/{name}.jsonl](results/{name}.jsonl).*"
 
 
 class ResultsError(Exception):
@@ -15,14 +16,22 @@ def lines_file(docs: Path, name: str) -> Path:
     return docs / "results" / f"{name}.jsonl"
 
 
-def write_section(docs: Path, name: str, text: str) -> None:
+def write_section(docs: Path, name: str, text: str, command: str | None = None) -> None:
     """Replaces what stands between an experiment's marks in results.md, and leaves the rest as it is.
+
+    Arguments:
+        docs: The folder of results.md.
+        name: The name of the experiment.
+        text: Its tables and figures.
+        command: What writes them, for readers; `reproduce` unless given.
 
     Raises:
         ResultsError: The page or its marks are missing.
     """
     before, after = check_section(docs, name)
-    (docs / "results.md").write_text(f"{before}{BEGIN.format(name=name)}\n\n{text}\n{END.format(name=name)}{after}")
+    source = SOURCE.format(name=name, command=command or f"python -m training reproduce {name}")
+    begin, end = BEGIN.format(name=name), END.format(name=name)
+    (docs / "results.md").write_text(f"{before}{begin}\n\n{source}\n\n{text}\n{end}{after}")
 
 
 def check_section(docs: Path, name: str) -> tuple[str, str]:
