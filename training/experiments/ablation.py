@@ -29,7 +29,6 @@ from torch import Tensor
 
 from training.datasets import DATASETS
 from training.datasets.base import Dataset, Rows, Split, protocol_a
-from training.draws import Draws
 from training.experiments.base import Request, Sweep
 from training.experiments.detection import LABELS, VARIANTS, measure
 from training.experiments.published import Variant
@@ -38,7 +37,7 @@ from training.experiments.results import lines_file
 from training.experiments.sweep import Runner
 from training.fitting import Member, Observer, fit
 from training.jobs import SEEDS_BETWEEN_MEMBERS, FittedModel, Job, assemble, build
-from training.methods.base import ROWS_AT_ONCE, Method, by_parts
+from training.methods.base import Method, by_parts
 from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.settings import DEFAULT_H
 from training.thresholds import contamination_threshold
@@ -205,8 +204,8 @@ def judge(
         agreement=float((first & second).sum() / (first | second).sum()),
         above=mean(share_above(method, fitted, held_out) for method in methods),
         contrast=mean(contrast(method, held_out, job.seed) for method in methods),
-        fitted_loss=mean(frozen_loss(method, fitted) for method in single) if single else None,
-        held_out_loss=mean(frozen_loss(method, held_out) for method in single) if single else None,
+        fitted_loss=mean(sum(method.frozen_terms(fitted).values()) for method in single) if single else None,
+        held_out_loss=mean(sum(method.frozen_terms(held_out).values()) for method in single) if single else None,
         f1=mean(measure(FittedModel(job, method, dataset, split))["f1"] for method in methods),
     )
 
@@ -235,17 +234,6 @@ def contrast(method: Method, held_out: Tensor, seed: int) -> float:
     shuffled = torch.from_numpy(np.random.default_rng(seed).permuted(held_out.numpy(), axis=0))
     scores = np.concatenate([scores_of(method, held_out), scores_of(method, shuffled)])
     return float(roc_auc_score(np.arange(len(scores)) >= len(held_out), scores))
-
-
-def frozen_loss(method: MixtureAutoencoder, x: Tensor) -> float:
-    """Returns the mean loss of rows (N, M), its rate under the frozen mixture in place of a batch's."""
-    total = 0.0
-    draws = Draws([0])
-    for part in torch.split(x, ROWS_AT_ONCE):
-        losses = method.losses(part, draws)
-        others = torch.stack([term for name, term in losses.items() if name != "rate"]).sum(dim=0)
-        total += float((method.rate_weight * method.score(part) + others).sum())
-    return total / len(x)
 
 
 COLUMNS = (

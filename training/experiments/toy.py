@@ -16,7 +16,7 @@ from training.experiments.figures import COLOURS, panels, save
 from training.experiments.records import Metrics, read_records
 from training.experiments.results import lines_file
 from training.experiments.runs import Listed, Run, metrics_by_seed
-from training.experiments.toy_fits import DATA, RECIPES_OF, SEEDS, VARIANTS, Variant, fit_toy, frozen_terms, plan_of
+from training.experiments.toy_fits import DATA, RECIPES_OF, SEEDS, VARIANTS, Variant, fit_toy, plan_of
 from training.fitting import FitError
 from training.methods.mixture_autoencoder import MixtureAutoencoder
 
@@ -78,7 +78,7 @@ def measure(method: MixtureAutoencoder, data: ToyData) -> Metrics:
     return {
         **proportionality(data.density, method.score(x).numpy()),
         "weights": method.density.log_weights.exp().sort().values.tolist(),
-        "terms": frozen_terms(method, x),
+        "terms": method.frozen_terms(x),
     }
 
 

@@ -12,7 +12,6 @@ from rich.console import Console
 from torch import Tensor
 
 from training.datasets.toy import ToyData, toy, toy_csv
-from training.draws import Draws
 from training.experiments.starts import restart_memberships, widen_to_isometry
 from training.fitting import FitError, Member, fit
 from training.jobs import build
@@ -170,14 +169,7 @@ def fit_toy(
 def best(starts: Sequence[MixtureAutoencoder | FitError], x: Tensor) -> MixtureAutoencoder | FitError:
     """Returns the fit with the lowest loss over all rows x (N, M), or what went wrong if none came to an end."""
     fitted = [start for start in starts if not isinstance(start, FitError)]
-    return min(fitted, key=lambda method: sum(frozen_terms(method, x).values())) if fitted else starts[0]
-
-
-@torch.no_grad()
-def frozen_terms(method: MixtureAutoencoder, x: Tensor) -> dict[str, float]:
-    """Returns the mean of each term of the loss over rows x (N, M), the rate under the frozen mixture."""
-    terms = {name: float(term.mean()) for name, term in method.losses(x, Draws([0])).items()}
-    return {**terms, "rate": method.rate_weight * float(method.score(x).mean())}
+    return min(fitted, key=lambda method: sum(method.frozen_terms(x).values())) if fitted else starts[0]
 
 
 def digest(value: object) -> str:

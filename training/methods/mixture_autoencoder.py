@@ -7,7 +7,7 @@ from torch import Tensor
 
 from training.densities.mixture import GaussianMixture, batch_rate, mixture_moments
 from training.draws import Draws
-from training.methods.base import Losses, Method, by_parts
+from training.methods.base import ROWS_AT_ONCE, Losses, Method, by_parts
 from training.nn.mlp import MLP, EstimationNetwork
 from training.preprocessing import Scaler
 from training.residuals import RESIDUAL_FEATURES, compare
@@ -98,6 +98,16 @@ class MixtureAutoencoder(Method):
 
     def score(self, x: Tensor) -> Tensor:
         return -self.density.log_prob(self.scored_features(x))
+
+    @torch.no_grad()
+    def frozen_terms(self, x: Tensor) -> dict[str, float]:
+        """Returns the mean of each term of the loss over rows (N, M), its rate under the frozen mixture."""
+        draws, totals = Draws([0]), dict[str, float]()
+        for part in torch.split(x, ROWS_AT_ONCE):
+            losses = {**self.losses(part, draws), "rate": self.rate_weight * self.score(part)}
+            for name, term in losses.items():
+                totals[name] = totals.get(name, 0.0) + float(term.sum())
+        return {name: total / len(x) for name, total in totals.items()}
 
     def scored_features(self, x: Tensor) -> Tensor:
         """Returns the density's features (N, D) of raw rows (N, M), in float64."""

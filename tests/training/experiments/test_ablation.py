@@ -20,7 +20,6 @@ from training.experiments.ablation import (
     Judgement,
     candidates,
     contrast,
-    frozen_loss,
     render,
     run_group,
 )
@@ -143,7 +142,7 @@ def test_the_frozen_loss_weighs_the_rate_as_the_method_does() -> None:
     with torch.no_grad():
         losses = method.losses(x, Draws([0]))
         expected = (0.1 * method.score(x) + losses["distortion"] + losses["penalty"]).mean()
-        assert frozen_loss(method, x) == pytest.approx(float(expected))
+        assert sum(method.frozen_terms(x).values()) == pytest.approx(float(expected))
 
 
 def test_a_fit_that_fails_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

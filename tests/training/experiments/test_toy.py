@@ -126,7 +126,7 @@ def test_of_several_starts_the_one_with_the_lowest_loss_is_kept(tmp_path: Path) 
     def loss(seed: int, starts: int) -> float:
         (fitted,) = toy_fits.fit_toy(replace(plan, starts=starts), data, [seed], tmp_path, Console(quiet=True))
         assert isinstance(fitted, MixtureAutoencoder)
-        return sum(toy_fits.frozen_terms(fitted, x).values())
+        return sum(fitted.frozen_terms(x).values())
 
     alone = [loss(start, 1) for start in (7, 1007, 2007)]
     assert len({round(value, 3) for value in alone}) == 3
