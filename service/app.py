@@ -13,12 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import ServiceError, StartError
+from service.inference import Service
+from service.logs import AccessLog
 from service.metrics import ServiceMetrics
 from service.observation import ObservationMiddleware, observation, problem_of
 from service.problems import problem
 from service.quotes import shorten
 from service.repository import ModelRepository
-from service.routes import Service, router
+from service.routes import SHORTCUTS, router
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -33,7 +35,9 @@ def ignore(error: StartError) -> None:
     """Does nothing about a failed start, beyond what was logged: the application stays alive and not ready."""
 
 
-def create_app(settings: Settings, on_start_error: Callable[[StartError], None] = ignore) -> FastAPI:
+def create_app(
+    settings: Settings, on_start_error: Callable[[StartError], None] = ignore, access_log: AccessLog | None = None
+) -> FastAPI:
     """Builds the application.
 
     It answers /health/live, /metrics and /docs at once; the models are loaded beside, and until all of them have
@@ -42,6 +46,7 @@ def create_app(settings: Settings, on_start_error: Callable[[StartError], None] 
     Arguments:
         settings: What the operator set.
         on_start_error: Called if the models can't be loaded.
+        access_log: Where each request's line goes; to standard output unless given.
     """
     service = Service(settings, ServiceMetrics())
 
@@ -66,13 +71,25 @@ def create_app(settings: Settings, on_start_error: Callable[[StartError], None] 
         loading = asyncio.create_task(load())
         yield
         await loading
+        service.close()
 
+    logged = settings.log_level in ("debug", "info")
     app = FastAPIOffline(
-        title="RaDOGAGA", description=DESCRIPTION, lifespan=lifespan, redoc_url=None, redirect_slashes=False
+        title="RaDOGAGA",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # looking for it costs time on every request
     )
     app.state.service = service
     app.include_router(router)
-    app.add_middleware(ObservationMiddleware, metrics=service.metrics)
+    app.add_middleware(
+        ObservationMiddleware,
+        metrics=service.metrics,
+        access_log=(access_log or AccessLog()) if logged else None,
+        shortcuts=SHORTCUTS,
+    )
     app.add_exception_handler(ServiceError, answer_service_error)
     app.add_exception_handler(HTTPException, answer_http_exception)
     return app

@@ -5,7 +5,7 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from service.manifest import Graph, HashedFile, Manifest, Mixture, NumericFeatur
 from service.runtime import Runtime, Session
 
 Matrix = NDArray[np.float32]
+
+GraphName = Literal["scorer", "encoder", "decoder"]
 
 TOLERANCE = 1e-4
 """How far, relative to 1 or their size, replayed examples may lie from what the exporter saw: other processors and
@@ -49,12 +51,24 @@ class Detector:
     """The three sessions of one model folder, with its manifest.
 
     All arrays are float32; rows x are raw feature values of shape (N, M), latents z have shape (N, L).
+
+    Attributes:
+        manifest: What the folder holds.
+        columns: The names of the M values of a row; a categorical feature's are ``feature=category``.
+        latent_columns: The names of the L values of a latent.
     """
 
     def __init__(self, manifest: Manifest, sessions: dict[str, Session]) -> None:
         self.manifest = manifest
         self._sessions = sessions
         self._lowest, self._highest = training_range(manifest)
+        self.columns = column_names(manifest)
+        self.latent_columns = tuple(f"z{i}" for i in range(manifest.latent_width))
+        self._inputs: dict[str, str] = {}
+        self._outputs: dict[str, list[str]] = {}
+        for name in sessions:
+            graph: Graph = getattr(manifest.graphs, name)
+            self._inputs[name], self._outputs[name] = graph.input.name, [graph.output.name]
 
     @classmethod
     def load(cls, folder: Path, runtime: Runtime) -> "Detector":
@@ -80,16 +94,20 @@ class Detector:
 
     def score(self, x: Matrix) -> Scores:
         """Scores rows (N, M), and decides."""
-        scores = self._run("scorer", x).astype(np.float64)
-        return Scores(scores, scores >= self.manifest.threshold)
+        return self.decide(self.run("scorer", x))
+
+    def decide(self, scores: Matrix) -> Scores:
+        """Calls rows an anomaly or not, by their scores (N,) as the scorer gives them."""
+        widened = scores.astype(np.float64)
+        return Scores(widened, widened >= self.manifest.threshold)
 
     def encode(self, x: Matrix) -> Matrix:
         """Returns latents (N, L) of rows (N, M)."""
-        return self._run("encoder", x)
+        return self.run("encoder", x)
 
     def decode(self, z: Matrix) -> Matrix:
         """Returns rows (N, M), in raw feature values, for latents (N, L)."""
-        return self._run("decoder", z)
+        return self.run("decoder", z)
 
     def count_outside_training_range(self, x: Matrix) -> int:
         """Counts the values of rows (N, M) that are smaller or larger than any the model was fitted on."""
@@ -116,9 +134,9 @@ class Detector:
         except (ValidationError, ValueError) as error:
             raise StartError(f"{path}: {error}") from error
 
-    def _run(self, name: str, rows: Matrix) -> Matrix:
-        graph: Graph = getattr(self.manifest.graphs, name)
-        return self._sessions[name].run([graph.output.name], {graph.input.name: rows})[0]
+    def run(self, graph: GraphName, rows: Matrix) -> Matrix:
+        """Returns what a graph makes of rows; each row's result is the same whatever the others are."""
+        return self._sessions[graph].run(self._outputs[graph], {self._inputs[graph]: rows})[0]
 
 
 def training_range(manifest: Manifest) -> tuple[Matrix, Matrix]:
@@ -133,6 +151,17 @@ def training_range(manifest: Manifest) -> tuple[Matrix, Matrix]:
             lowest += [0.0] * len(feature.categories)
             highest += [1.0] * len(feature.categories)
     return np.asarray(lowest, dtype=np.float32), np.asarray(highest, dtype=np.float32)
+
+
+def column_names(manifest: Manifest) -> tuple[str, ...]:
+    """Returns the names of the columns of x: a numeric feature's own, ``feature=category`` of a categorical one's."""
+    names: list[str] = []
+    for feature in manifest.features:
+        if isinstance(feature, NumericFeature):
+            names.append(feature.name)
+        else:
+            names += [f"{feature.name}={category}" for category in feature.categories]
+    return tuple(names)
 
 
 def check_mixture(content: bytes, mixture: Mixture, path: Path) -> None:

@@ -4,7 +4,7 @@ A request takes the path::
 
     request -> *read* -> body -> *parse* -> rows -> *look up* -> detector -> *run* -> scores -> answer
                  |                  |                  |                        |
-     408 413 415 503          400 413 422             404                     422
+   406 408 413 415 503      400 413 422             404                     422
 
 Each step raises one of the errors below; one handler turns them into ``application/problem+json`` (RFC 9457).
 Anything else is a logged 500 that gives nothing away. A `StartError` keeps the service from becoming ready.
@@ -43,19 +43,29 @@ class UnsupportedMediaType(ServiceError):
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     kind = "unsupported_media_type"
 
-    def __init__(self, content_type: str | None) -> None:
+    def __init__(self, content_type: str, known: Iterable[str]) -> None:
         found = f"is '{shorten(content_type)}'" if content_type else "is missing"
-        super().__init__(f"Content-Type {found}, expected application/json in UTF-8.")
+        super().__init__(f"Content-Type {found}, expected {', '.join(known)}; text in UTF-8.")
+
+
+class NotAcceptable(ServiceError):
+    """The client takes no format that answers are written in."""
+
+    status = HTTPStatus.NOT_ACCEPTABLE
+    kind = "not_acceptable"
+
+    def __init__(self, accept: str, known: Iterable[str]) -> None:
+        super().__init__(f"Accept is '{shorten(accept)}', answers are written as {', '.join(known)}.")
 
 
 class UnsupportedEncoding(ServiceError):
-    """The body is compressed."""
+    """The body is compressed in a way that isn't read here."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     kind = "unsupported_encoding"
 
-    def __init__(self, encoding: str) -> None:
-        super().__init__(f"Content-Encoding is '{shorten(encoding)}', expected none.")
+    def __init__(self, encoding: str, known: Iterable[str]) -> None:
+        super().__init__(f"Content-Encoding is '{shorten(encoding)}', expected {', '.join(known)} or none.")
 
 
 class BodyTooSlow(ServiceError):
@@ -89,7 +99,7 @@ class TooManyRows(ServiceError):
 
 
 class MalformedBody(ServiceError):
-    """The body is not JSON, or not such that every reader understands it alike."""
+    """The body is not what it is declared as, or not such that every reader understands it alike."""
 
     status = HTTPStatus.BAD_REQUEST
     kind = "malformed_body"

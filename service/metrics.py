@@ -1,5 +1,7 @@
 """What Prometheus scrapes. Labels come from the repository and the route table, never from a client."""
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
@@ -17,7 +19,7 @@ class ServiceMetrics:
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
-        self.request_seconds = Histogram(
+        request_seconds = Histogram(
             "radogaga_request_duration_seconds",
             "Time from the end of a request's header to the end of its answer.",
             ["endpoint", "dataset", "status"],
@@ -27,17 +29,17 @@ class ServiceMetrics:
         self.in_flight = Gauge(
             "radogaga_requests_in_flight", "Requests being answered right now.", registry=self.registry
         )
-        self.rows = Counter(
+        rows = Counter(
             "radogaga_rows", "Rows scored, encoded or decoded.", ["endpoint", "dataset"], registry=self.registry
         )
-        self.anomalies = Counter("radogaga_anomalies", "Rows called an anomaly.", ["dataset"], registry=self.registry)
-        self.outside_training_range = Counter(
+        anomalies = Counter("radogaga_anomalies", "Rows called an anomaly.", ["dataset"], registry=self.registry)
+        outside = Counter(
             "radogaga_values_outside_training_range",
             "Values of scored or encoded rows that are beyond any the model was fitted on.",
             ["dataset"],
             registry=self.registry,
         )
-        self.errors = Counter(
+        errors = Counter(
             "radogaga_errors", "Requests answered with an error, by its kind.", ["kind"], registry=self.registry
         )
         self.threshold = Gauge(
@@ -53,6 +55,12 @@ class ServiceMetrics:
             registry=self.registry,
         )
         self.ready = Gauge("radogaga_ready", "Whether every model has replayed its examples.", registry=self.registry)
+        # Finding a labelled metric costs ten times as much as adding to it, so each is found once.
+        self.request = cache(lambda *labels: request_seconds.labels(*labels))
+        self.rows = cache(lambda *labels: rows.labels(*labels))
+        self.anomalies = cache(lambda *labels: anomalies.labels(*labels))
+        self.outside = cache(lambda *labels: outside.labels(*labels))
+        self.errors = cache(lambda *labels: errors.labels(*labels))
 
     def describe(self, repository: ModelRepository) -> None:
         """Tells what is served, and starts the counters of each dataset at zero."""
@@ -61,6 +69,6 @@ class ServiceMetrics:
             version = str(manifest.version)
             self.threshold.labels(manifest.dataset, version).set(manifest.threshold)
             self.model_info.labels(manifest.dataset, version, manifest.method, detector.provider).set(1)
-            self.anomalies.labels(manifest.dataset)
-            self.outside_training_range.labels(manifest.dataset)
+            self.anomalies(manifest.dataset)
+            self.outside(manifest.dataset)
         self.ready.set(1)

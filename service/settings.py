@@ -37,6 +37,13 @@ class Settings(BaseSettings):
     max_in_flight: Annotated[int, Field(ge=1)] = Field(
         default=64, description="Requests with rows that are answered at once; more get 503 and are asked to wait."
     )
+    max_batch_rows: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=1,
+        description="Rows of several requests that go through the graph together; 1 switches micro-batching off.",
+    )
+    max_wait_us: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        default=0, description="Microseconds that several requests may wait for more; a row alone doesn't wait."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level that is logged; `warning` switches the access log off."
     )

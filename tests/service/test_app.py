@@ -5,14 +5,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fastapi import Response
 from fastapi.testclient import TestClient
 
-from service import routes
+from service import inference
 from service.app import create_app
 from service.errors import StartError
+from service.formats import Body
+from service.inference import Exchange
 from service.repository import ModelRepository
 from service.runtime import Runtime
 from service.settings import Settings
@@ -63,17 +65,18 @@ def test_without_a_reporter_a_failed_start_is_still_logged(tmp_path: Path, caplo
 
 def test_more_requests_than_are_taken_at_once_are_asked_to_wait(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     may_answer = threading.Event()
-    respond_json = routes.respond_json
+    answer_at_once = Exchange.answer
 
-    def slowly(*arguments: Any) -> bytes:  # noqa: ANN401 - passed on as they are
+    def slowly(exchange: Exchange, body: Body) -> Response:
         may_answer.wait(timeout=30)
-        return respond_json(*arguments)
+        return answer_at_once(exchange, body)
 
     app = create_app(Settings(models=models, max_in_flight=2))
     body = {"dataset": "thyroid", "vectors": [[0.5] * 6] * 1000}  # long enough for a thread
     with TestClient(app) as client, ThreadPoolExecutor(2) as pool:
         wait_until_ready(client)
-        monkeypatch.setattr(routes, "respond_json", slowly)
+        monkeypatch.setattr(Exchange, "answer", slowly)
+        monkeypatch.setattr(inference, "INLINE_BYTES", 10_000)
         first = [pool.submit(client.post, "/score", json=body) for _ in range(2)]
         deadline = time.monotonic() + 30
         while app.state.service.under_way < 2:

@@ -1,7 +1,6 @@
 """Every kind of bad input by HTTP: each gets a clear error, and nothing breaks."""
 
 import asyncio
-import gzip
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ from starlette.types import Message
 
 from service.app import create_app
 from service.detector import Detector, Matrix
+from service.formats import FORMATS
 from service.settings import Settings
 from tests.server import MODELS
 from tests.service.conftest import wait_until_ready
@@ -194,21 +194,23 @@ def test_a_body_that_does_not_arrive(models: Path) -> None:
     assert (problem["kind"], problem["detail"]) == ("body_too_slow", "The body did not arrive within 0.05 seconds.")
 
 
+KNOWN = ", ".join(FORMATS)
+
+
 @pytest.mark.parametrize(
     "content_type",
     ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "application/json; charset=utf-16"],
 )
-def test_content_types_that_are_not_json(client: TestClient, content_type: str) -> None:
+def test_content_types_that_are_not_read(client: TestClient, content_type: str) -> None:
     response = client.post("/score", content=body(f"[{ROW}]"), headers={"content-type": content_type})
-    detail = f"Content-Type is '{content_type}', expected application/json in UTF-8."
+    detail = f"Content-Type is '{content_type}', expected {KNOWN}; text in UTF-8."
     check_problem(response, 415, "unsupported_media_type", detail)
 
 
 def test_a_missing_content_type(client: TestClient) -> None:
     response = client.post("/score", content=body(f"[{ROW}]").encode())
-    check_problem(
-        response, 415, "unsupported_media_type", "Content-Type is missing, expected application/json in UTF-8."
-    )
+    detail = f"Content-Type is missing, expected {KNOWN}; text in UTF-8."
+    check_problem(response, 415, "unsupported_media_type", detail)
 
 
 @pytest.mark.parametrize(
@@ -219,9 +221,11 @@ def test_parameters_beside_the_content_type_are_fine(client: TestClient, content
     assert client.post("/score", content=body(f"[{ROW}]"), headers=headers).status_code == 200
 
 
-def test_a_compressed_body(client: TestClient) -> None:
-    response = client.post("/score", content=gzip.compress(b"{}"), headers={**JSON, "content-encoding": "gzip"})
-    check_problem(response, 415, "unsupported_encoding", "Content-Encoding is 'gzip', expected none.")
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "zip"])
+def test_other_compressions(client: TestClient, encoding: str) -> None:
+    response = client.post("/score", content=b"{}", headers={**JSON, "content-encoding": encoding})
+    detail = f"Content-Encoding is '{encoding}', expected gzip, zstd or none."
+    check_problem(response, 415, "unsupported_encoding", detail)
 
 
 def test_an_unknown_dataset_names_the_known_ones(client: TestClient) -> None:

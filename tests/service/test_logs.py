@@ -1,5 +1,6 @@
 """Every log line is a JSON object."""
 
+import asyncio
 import json
 import logging
 import warnings
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.logs import configure_logging
+from service.logs import AccessLog, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +64,20 @@ def test_what_json_can_not_hold_is_written_as_text(capsys: pytest.CaptureFixture
     logging.getLogger("a").info("x", extra={"fields": {"path": "\ud800", "thing": object}})
     (line,) = lines(capsys)
     assert line["thing"] == "<class 'object'>"
+
+
+def test_requests_of_one_turn_are_written_together(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    log = AccessLog()
+
+    async def add_two() -> bytes:
+        log.add({"request_id": "a", "rows": 1})
+        log.add({"request_id": "b", "path": "/\ud800"})
+        before = capsysbinary.readouterr().out
+        await asyncio.sleep(0)
+        return before
+
+    assert asyncio.run(add_two()) == b""
+    first, second = (json.loads(line) for line in capsysbinary.readouterr().out.splitlines())
+    assert first.pop("time").endswith("Z")
+    assert first == {"level": "info", "logger": "service.access", "message": "request", "request_id": "a", "rows": 1}
+    assert (second["request_id"], second["path"]) == ("b", "/\\ud800")

@@ -1,7 +1,7 @@
 """What is measured and logged about requests, whatever becomes of them."""
 
 import asyncio
-import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message
 
 from service.app import create_app
+from service.logs import AccessLog
 from service.settings import Settings
 from tests.server import MODELS
+from tests.service.conftest import wait_until_ready
 
 ROW = [0.774193, 0.001132, 0.137571, 0.275701, 0.295775, 0.236066]
 
@@ -99,15 +101,25 @@ def test_a_request_id_is_kept_or_made(client: TestClient) -> None:
         assert client.get("/health/live", headers=headers).headers["x-request-id"] != harmful
 
 
-def fields_of(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    return [record.fields for record in caplog.records if record.name == "service.access" and hasattr(record, "fields")]
+class Lines(AccessLog):
+    """An access log that keeps its lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[dict[str, Any]] = []
+
+    def add(self, fields: dict[str, Any]) -> None:
+        self.lines.append(fields)
 
 
-def test_requests_are_logged(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "service.access"):
+def test_requests_are_logged(models: Path) -> None:
+    log = Lines()
+    with TestClient(create_app(Settings(models=models), access_log=log)) as client:
+        wait_until_ready(client)
+        log.lines.clear()
         client.post("/score", json={"dataset": "thyroid", "vectors": [ROW]}, headers={"x-request-id": "abc"})
         client.post("/score", json={"dataset": "thyroid", "vectors": []})
-    scored, refused = fields_of(caplog)
+    scored, refused = log.lines
     assert scored.pop("milliseconds") > 0
     assert scored == {
         "request_id": "abc",
@@ -121,10 +133,11 @@ def test_requests_are_logged(client: TestClient, caplog: pytest.LogCaptureFixtur
     assert (refused["status"], refused["error"]) == (422, "invalid_field")
 
 
-def test_the_access_log_can_be_switched_off(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "service.access"):
+def test_the_access_log_can_be_switched_off(models: Path) -> None:
+    log = Lines()
+    with TestClient(create_app(Settings(models=models, log_level="warning"), access_log=log)) as client:
         client.get("/health/live")
-    assert not fields_of(caplog)
+    assert not log.lines
 
 
 def test_an_unforeseen_error_is_a_logged_500_that_gives_nothing_away(caplog: pytest.LogCaptureFixture) -> None:

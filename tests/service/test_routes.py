@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import Response
 from fastapi.testclient import TestClient
 
-from service import routes
+from service import inference
 from service.app import create_app
+from service.formats import Body
+from service.inference import Exchange
 from service.settings import Settings
 from tests.server import MODELS, SHIPPED
 from tests.service.conftest import wait_until_ready
@@ -51,18 +54,19 @@ def test_decode_names_the_row_of_a_latent_that_is_too_wide(client: TestClient) -
 
 def test_long_bodies_are_answered_alike_in_a_thread(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = []
-    respond_json = routes.respond_json
+    answer_at_once = Exchange.answer
 
-    def noting(*arguments: Any) -> bytes:  # noqa: ANN401 - passed on as they are
+    def noting(exchange: Exchange, body: Body) -> Response:
         threads.append(threading.current_thread().name)
-        return respond_json(*arguments)
+        return answer_at_once(exchange, body)
 
-    monkeypatch.setattr(routes, "respond_json", noting)
+    monkeypatch.setattr(Exchange, "answer", noting)
+    monkeypatch.setattr(inference, "INLINE_BYTES", 10_000)
     answer = client.post("/score", json={"dataset": "thyroid", "vectors": [ROW] * 900}).json()
     alone = client.post("/score", json={"dataset": "thyroid", "vectors": [ROW]}).json()
     assert answer["scores"] == alone["scores"] * 900
-    in_a_thread, on_the_loop = threads
-    assert in_a_thread != on_the_loop
+    (thread,) = threads
+    assert thread.startswith("long-bodies")
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/score"), ("PUT", "/encode"), ("POST", "/datasets")])

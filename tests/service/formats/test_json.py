@@ -8,17 +8,24 @@ import pytest
 
 from service.detector import Matrix
 from service.errors import InvalidField, MalformedBody, ServiceError, TooManyRows
-from service.parsing import parse, strict_document, strict_matrix
+from service.formats import json as json_format
+from service.formats.json import strict_document, strict_matrix
+from service.formats.rows import Context
 
-WIDTH = 3
+COLUMNS = ("a", "b", "c")
+WIDTH = len(COLUMNS)
+
+
+def context(max_rows: int = 100) -> Context:
+    return Context(b"", "vectors", max_rows)
 
 
 def read(body: str) -> Matrix:
-    return parse(body.encode(), "vectors", 100).matrix(WIDTH)
+    return json_format.read(body.encode(), context()).matrix(COLUMNS)
 
 
 def read_strictly(body: str) -> Matrix:
-    return strict_matrix(strict_document(body.encode())["vectors"], "vectors", WIDTH)
+    return strict_matrix(strict_document(body.encode())["vectors"], "vectors", COLUMNS)
 
 
 def document(rows: str) -> str:
@@ -81,7 +88,7 @@ def test_nothing_but_a_finite_number_gets_through(intruder: str, place: int) -> 
 def test_a_word_in_the_dataset_name_is_only_a_reason_to_look_closer() -> None:
     body = '{"dataset": "true \\" false", "vectors": [[1, 2, 3]]}'
     assert read(body).tolist() == [[1, 2, 3]]
-    assert parse(body.encode(), "vectors", 1).dataset == 'true " false'
+    assert json_format.read(body.encode(), context(1)).address.dataset == 'true " false'
 
 
 def test_a_duplicate_key_can_not_hide_behind_an_unusual_spelling() -> None:
@@ -91,13 +98,13 @@ def test_a_duplicate_key_can_not_hide_behind_an_unusual_spelling() -> None:
 
 def test_rows_are_counted_before_they_are_read() -> None:
     with pytest.raises(TooManyRows, match="vectors has 101 rows, at most 100 are taken per request"):
-        parse(document(f"[{', '.join(['null'] * 101)}]").encode(), "vectors", 100)
+        json_format.read(document(f"[{', '.join(['null'] * 101)}]").encode(), context())
 
 
 @pytest.mark.parametrize("body", ["[]", "{}", '"a"', "1", "true", "null"])
 def test_other_documents_are_no_requests(body: str) -> None:
     with pytest.raises(InvalidField):
-        parse(body.encode(), "vectors", 100)
+        json_format.read(body.encode(), context())
 
 
 def test_as_many_rows_as_the_limit_are_read() -> None:

@@ -1,0 +1,226 @@
+"""JSON, as it comes and as it goes.
+
+A body is read by simdjson, which gives the numbers of all rows in one piece, without a Python object for each. It
+refuses whatever is not a number, but takes ragged and nested rows for flat ones, so the lengths of the rows and the
+number of brackets are looked at beside. If anything is off, the strict and slow reading follows: it names what is
+wrong, or finds that nothing is.
+"""
+
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import simdjson
+from numpy.typing import NDArray
+
+from service.detector import Matrix
+from service.errors import InvalidField, MalformedBody
+from service.formats.rows import (
+    TOO_LARGE,
+    Address,
+    Answer,
+    Body,
+    Context,
+    as_float32,
+    check_rows,
+    check_width,
+    refuse_value,
+)
+from service.quotes import Unrepresentable, describe
+
+LONGEST_NUMBER = 400
+"""Digits of an integer that are still converted; longer ones can't fit a float32 anyway."""
+
+KEPT_BYTES = 2**20
+"""A parser keeps several times the longest body it has read; for longer bodies than this, one is made and left."""
+
+MEDIA_TYPE = "application/json"
+
+_parsers = threading.local()
+
+
+class JsonRows:
+    """A body that is JSON with the right fields.
+
+    Arguments:
+        address: Which model the rows are for.
+        context: What is known beside the body.
+        body: The body itself, for the strict reading.
+        rows: The rows, all of the same length, or None if only the strict reading can tell what they are.
+    """
+
+    __slots__ = ("_body", "_context", "_rows", "address")
+
+    def __init__(self, address: Address, context: Context, body: Body, rows: NDArray[np.float64] | None) -> None:
+        self.address = address
+        self._context = context
+        self._body = body
+        self._rows = rows
+
+    def matrix(self, columns: Sequence[str]) -> Matrix:
+        """Returns the rows as a matrix (N, M); `RowsRequest` has the errors."""
+        field, rows = self._context.field, self._rows
+        if rows is None:
+            return strict_matrix(strict_document(self._body)[field], field, columns)
+        check_width(field, 0, rows.shape[1], columns)
+        return as_float32(rows, field)
+
+
+def read(body: Body, context: Context) -> JsonRows:
+    """Reads the fields of a body.
+
+    Raises:
+        MalformedBody: The body is not UTF-8, not JSON, or has a key twice.
+        InvalidField: A field is missing, unknown, of the wrong type or empty.
+        TooManyRows: There are more rows than one request may carry.
+    """
+    found = _read_fast(body, context)
+    if found:
+        address, rows = found
+        check_rows(context, len(rows))
+        return JsonRows(address, context, body, rows)
+    address, listed = check_fields(strict_document(body), context)
+    check_rows(context, len(listed))
+    return JsonRows(address, context, body, None)
+
+
+def write(answer: Answer) -> bytes:
+    """Writes an answer: its single values, then its arrays."""
+    return orjson.dumps({**answer.fields, **answer.arrays}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def check_fields(document: object, context: Context) -> tuple[Address, list[Any]]:
+    """Returns what a document asks for, and its rows.
+
+    Raises:
+        InvalidField: A field is missing, unknown or of the wrong type.
+    """
+    field = context.field
+    if not isinstance(document, dict):
+        raise InvalidField("The body", f"is {describe(document)}", "an object")
+    for name in document:
+        if name not in ("dataset", "version", field):
+            raise InvalidField(describe(name), "is unknown", f"the fields dataset, version and {field}")
+    for name in ("dataset", field):
+        if name not in document:
+            raise InvalidField(name, "is missing", "a string" if name == "dataset" else "a list of rows")
+    dataset, version, rows = document["dataset"], document.get("version"), document[field]
+    if not isinstance(dataset, str):
+        raise InvalidField("dataset", f"is {describe(dataset)}", "a string")
+    if version is not None and (not isinstance(version, int) or isinstance(version, bool)):
+        raise InvalidField("version", f"is {describe(version)}", "an integer")
+    if not isinstance(rows, list):
+        raise InvalidField(field, f"is {describe(rows)}", "a list of rows")
+    return Address(dataset, version), rows
+
+
+def strict_document(body: Body) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """Reads JSON so that nothing is lost: duplicate keys are refused, numbers without a value keep their text.
+
+    Raises:
+        MalformedBody: The body is not UTF-8, not JSON, nested too deeply, or has a key twice.
+    """
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedBody(f"The body is not UTF-8: byte {body[error.start]:#04x} at offset {error.start}.") from None
+    if text.startswith("\ufeff"):
+        raise MalformedBody("The body begins with a byte order mark.")
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_refuse_duplicates,
+            parse_constant=Unrepresentable,
+            parse_float=_finite_or_text,
+            parse_int=_short_or_text,
+        )
+    except json.JSONDecodeError as error:
+        raise MalformedBody(
+            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
+    except RecursionError:
+        raise MalformedBody("The body is nested too deeply.") from None
+
+
+def strict_matrix(rows: list[Any], field: str, columns: Sequence[str]) -> Matrix:
+    """Turns rows into a matrix (N, M), looking at every value; `RowsRequest` has the errors."""
+    for i, row in enumerate(rows):
+        if not isinstance(row, list):
+            raise InvalidField(f"{field}[{i}]", f"is {describe(row)}", f"a list of {len(columns)} numbers")
+        check_width(field, i, len(row), columns)
+        for j, value in enumerate(row):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < TOO_LARGE:
+                refuse_value(field, i, j, value)
+    return np.array(rows, dtype=np.float64).astype(np.float32)
+
+
+def _read_fast(body: Body, context: Context) -> tuple[Address, NDArray[np.float64]] | None:
+    """Reads a body that has nothing unusual about it, or finds that it has and returns None.
+
+    Nothing that refers to the parsed body may outlive this function, or its parser could not be used again.
+    """
+    field = context.field
+    try:
+        document = _parser(len(body)).parse(body)
+        if not isinstance(document, simdjson.Object):
+            return None
+        names = list(document)
+        if len(set(names)) != len(names) or not {"dataset", field} <= set(names) <= {"dataset", "version", field}:
+            return None
+        dataset, rows = document["dataset"], document[field]
+        version = document["version"] if "version" in names else None
+        if not (isinstance(dataset, str) and isinstance(rows, simdjson.Array)):
+            return None
+        if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
+            return None
+        matrix = _matrix(rows, body)
+        return None if matrix is None else (Address(dataset, version), matrix)
+    except (ValueError, TypeError, RuntimeError):  # simdjson's words for what the strict reading says better
+        return None
+
+
+def matrix_of(body: Body) -> NDArray[np.float64] | None:
+    """Reads a list of rows that are of the same length and hold nothing but numbers, or returns None."""
+    try:
+        rows = _parser(len(body)).parse(body)
+        return _matrix(rows, body) if isinstance(rows, simdjson.Array) else None
+    except (ValueError, TypeError, RuntimeError):
+        return None
+
+
+def _matrix(rows: simdjson.Array, body: Body) -> NDArray[np.float64] | None:
+    widths = {len(row) for row in rows}  # type: ignore[arg-type]  # what has no length is no row, and a TypeError
+    if len(widths) != 1 or body.count(b"[") != len(rows) + 1:
+        return None
+    return np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64).reshape(len(rows), -1)
+
+
+def _parser(length: int) -> simdjson.Parser:
+    if length > KEPT_BYTES:
+        return simdjson.Parser()
+    try:
+        kept: simdjson.Parser = _parsers.kept
+    except AttributeError:
+        kept = _parsers.kept = simdjson.Parser()
+    return kept
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise MalformedBody(f"The body has the key {describe(twice)} twice.")
+    return document
+
+
+def _finite_or_text(text: str) -> float | Unrepresentable:
+    value = float(text)
+    return value if abs(value) < float("inf") else Unrepresentable(text)
+
+
+def _short_or_text(text: str) -> int | Unrepresentable:
+    return int(text) if len(text) <= LONGEST_NUMBER else Unrepresentable(text)

@@ -1,0 +1,227 @@
+"""What is done with rows: read them, run a graph on them, write what it says."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.responses import Response
+from starlette.types import Receive
+
+from service.batching import Batcher
+from service.body import Patience, read_body
+from service.detector import Detector, GraphName, Matrix
+from service.errors import NotReady, Overloaded, ResultNotFinite
+from service.formats import JSON, Answer, Body, Context, Format, format_of, wanted_format
+from service.metrics import ServiceMetrics
+from service.observation import Observation
+from service.repository import ModelRepository
+from service.settings import Settings
+
+INLINE_BYTES = 2**20
+"""Longer bodies are answered in a thread: the way there and back costs as much as a few rows, and keeps others waiting
+less than they would for the work itself."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One of the things that can be done with rows.
+
+    Attributes:
+        field: The name of the rows in a request.
+        graph: The graph that does it.
+        columns: Returns the names of a row's values.
+        answer: Returns what is answered.
+    """
+
+    field: str
+    graph: GraphName
+    columns: Callable[[Detector], Sequence[str]]
+    answer: Callable[[Detector, Matrix], Answer]
+
+
+def answer_scores(detector: Detector, scores: Matrix) -> Answer:
+    """Answers scores (N,) and the decisions that follow from them."""
+    decided = detector.decide(scores)
+    fields = {**name_of(detector), "threshold": detector.manifest.threshold}
+    return Answer(fields, {"scores": decided.scores, "anomalies": decided.anomalies})
+
+
+def answer_latents(detector: Detector, latents: Matrix) -> Answer:
+    """Answers latents (N, L)."""
+    return Answer(name_of(detector), {"latents": latents}, detector.latent_columns)
+
+
+def answer_vectors(detector: Detector, vectors: Matrix) -> Answer:
+    """Answers rows (N, M)."""
+    return Answer(name_of(detector), {"vectors": vectors}, detector.columns)
+
+
+def name_of(detector: Detector) -> dict[str, object]:
+    """Returns the fields that every answer begins with."""
+    return {"dataset": detector.manifest.dataset, "version": detector.manifest.version}
+
+
+SCORE = Operation("vectors", "scorer", lambda detector: detector.columns, answer_scores)
+ENCODE = Operation("vectors", "encoder", lambda detector: detector.columns, answer_latents)
+DECODE = Operation("latents", "decoder", lambda detector: detector.latent_columns, answer_vectors)
+
+
+@dataclass
+class Service:
+    """What the routes share: one per application.
+
+    Attributes:
+        settings: What the operator set.
+        metrics: What Prometheus scrapes.
+        repository: The models, once they are loaded.
+        under_way: The number of requests with rows that are being answered.
+    """
+
+    settings: Settings
+    metrics: ServiceMetrics
+    repository: ModelRepository | None = None
+    under_way: int = 0
+    patience: Patience = field(init=False)
+    _threads: ThreadPoolExecutor = field(init=False)
+    _batchers: dict[tuple[Detector, GraphName], Batcher] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.patience = Patience(self.settings.body_seconds)
+        self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="long-bodies")
+
+    def models(self) -> ModelRepository:
+        """Returns the models.
+
+        Raises:
+            NotReady: They are not loaded yet.
+        """
+        if self.repository is None:
+            raise NotReady
+        return self.repository
+
+    def close(self) -> None:
+        """Lets go of the threads."""
+        self._threads.shutdown(wait=False)
+
+    async def answer(
+        self, operation: Operation, headers: Mapping[bytes, bytes], query: bytes, receive: Receive, seen: Observation
+    ) -> Response:
+        """Answers a request with rows.
+
+        Arguments:
+            operation: What to do with them.
+            headers: The request's headers, their names in lower case.
+            query: The request's query, for the formats that have no place for the dataset.
+            receive: Gives the body.
+            seen: What is known about the request, to be added to.
+
+        Raises:
+            ServiceError: The request is refused; `service.errors` draws where.
+        """
+        models = self.models()
+        context = Context(query, operation.field, self.settings.max_rows)
+        reads, writes = format_of(headers.get(b"content-type", b"")), wanted_format(headers.get(b"accept", b"*/*"))
+        exchange = Exchange(operation, reads, writes, context, models, self.metrics, seen)
+        body = await read_body(headers, receive, self.settings.max_body_bytes, self.patience)
+        with self.admit():
+            if len(body) > INLINE_BYTES:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, exchange.answer, body)
+            detector, rows = exchange.read(body)
+            return exchange.write(detector, rows, await self.run(detector, operation.graph, rows))
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Counts a request with rows while it is under way.
+
+        Raises:
+            Overloaded: As many as the settings allow are under way.
+        """
+        if self.under_way >= self.settings.max_in_flight:
+            raise Overloaded(self.settings.max_in_flight)
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+
+    async def run(self, detector: Detector, graph: GraphName, rows: Matrix) -> Matrix:
+        """Runs a graph on rows, with those of other requests if the settings say so."""
+        most = self.settings.max_batch_rows
+        if len(rows) >= most:
+            return detector.run(graph, rows)
+        batcher = self._batchers.get((detector, graph))
+        if batcher is None:
+            batcher = Batcher(lambda batch: detector.run(graph, batch), most, self.settings.max_wait_us / 1e6)
+            self._batchers[detector, graph] = batcher
+        return await batcher(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request with rows, from its body to its answer, apart from where the graph runs.
+
+    Attributes:
+        operation: What to do with the rows.
+        reads: The format of the body.
+        writes: The format of the answer.
+        context: What the reader needs beside the body.
+        models: What is served.
+        metrics: What Prometheus scrapes.
+        seen: What is known about the request, to be added to.
+    """
+
+    operation: Operation
+    reads: Format
+    writes: Format
+    context: Context
+    models: ModelRepository
+    metrics: ServiceMetrics
+    seen: Observation
+
+    def answer(self, body: Body) -> Response:
+        """Does everything at once."""
+        detector, rows = self.read(body)
+        return self.write(detector, rows, detector.run(self.operation.graph, rows))
+
+    def read(self, body: Body) -> tuple[Detector, Matrix]:
+        """Reads a body's rows, and finds the model they are for."""
+        request = self.reads.read(body, self.context)
+        detector = self.models.find(request.address.dataset, request.address.version)
+        self.seen.dataset = request.address.dataset
+        return detector, request.matrix(self.operation.columns(detector))
+
+    def write(self, detector: Detector, rows: Matrix, results: Matrix) -> Response:
+        """Counts what was found, and writes it.
+
+        Raises:
+            ResultNotFinite: A row's result is not; the row is named.
+        """
+        refuse_infinite(results, self.context.field)
+        answer = self.operation.answer(detector, results)
+        self.seen.rows = len(rows)
+        if self.operation is not DECODE:
+            self.metrics.outside(self.seen.dataset).inc(detector.count_outside_training_range(rows))
+        if self.operation is SCORE:
+            self.metrics.anomalies(self.seen.dataset).inc(int(np.count_nonzero(answer.arrays["anomalies"])))
+        response = Response(self.writes.write(answer), media_type=self.writes.media_type)
+        if self.writes is not JSON:  # which has room for them in its body
+            for name in ("version", "threshold"):
+                if name in answer.fields:
+                    response.headers[f"x-radogaga-{name}"] = str(answer.fields[name])
+        return response
+
+
+def refuse_infinite(results: NDArray[np.floating], name: str) -> None:
+    """Checks that results (N,) or (N, *) are finite.
+
+    Raises:
+        ResultNotFinite: A row's result is not; the row is named.
+    """
+    finite = np.isfinite(results)
+    if np.count_nonzero(finite) != results.size:
+        raise ResultNotFinite(name, int(np.argmin(finite.reshape(len(results), -1).all(axis=1))))

@@ -1,0 +1,114 @@
+"""Bodies as they arrive: in parts, late, compressed, or not at all."""
+
+import asyncio
+import gzip
+import tracemalloc
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from backports import zstd
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
+
+from service.body import Patience, inflate, read_body
+from service.errors import BodyTooLarge, BodyTooSlow, MalformedBody
+from service.formats import Body
+
+
+def in_parts(*parts: bytes, end: Message | None = None) -> Receive:
+    """Gives a body in parts, and then waits for ever or gives `end`."""
+    left = [{"type": "http.request", "body": part, "more_body": i < len(parts) - 1} for i, part in enumerate(parts)]
+    if end:
+        left[-1]["more_body"] = True
+        left.append(dict(end))
+
+    async def receive() -> Message:
+        if not left:
+            await asyncio.Event().wait()
+        return left.pop(0)
+
+    return receive
+
+
+def read(receive: Receive, headers: dict[bytes, bytes] | None = None, limit: int = 100, seconds: float = 30.0) -> Body:
+    return asyncio.run(read_body(headers or {}, receive, limit, Patience(seconds)))
+
+
+@pytest.mark.parametrize("parts", [[b"abc"], [b"", b"abc"], [b"a", b"", b"bc"], [b"a", b"b", b"c", b""]])
+def test_parts_are_put_together(parts: Sequence[bytes]) -> None:
+    assert read(in_parts(*parts)) == b"abc"
+
+
+def test_no_more_is_kept_than_the_limit() -> None:
+    with pytest.raises(BodyTooLarge, match="more than 100 bytes"):
+        read(in_parts(bytes(101)))
+    with pytest.raises(BodyTooLarge, match="more than 100 bytes"):
+        read(in_parts(bytes(60), bytes(60)))
+    with pytest.raises(BodyTooLarge, match="has 101 bytes, at most 100"):
+        read(in_parts(b""), {b"content-length": b"0101"})
+    assert read(in_parts(bytes(60), bytes(40)), {b"content-length": b"100"}) == bytes(100)
+
+
+def test_a_client_that_hangs_up() -> None:
+    with pytest.raises(ClientDisconnect):
+        read(in_parts(b"abc", end={"type": "http.disconnect"}))
+
+
+def test_late_bodies_are_given_up_and_others_are_not() -> None:
+    async def late() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def both() -> list[Any]:
+        patience = Patience(0.05)
+        slow = [read_body({}, late, 100, patience) for _ in range(3)]
+        return await asyncio.gather(*slow, read_body({}, in_parts(b"abc"), 100, patience), return_exceptions=True)
+
+    *refused, fine = asyncio.run(both())
+    assert [str(error) for error in refused] == ["The body did not arrive within 0.05 seconds."] * 3
+    assert all(isinstance(error, BodyTooSlow) for error in refused)
+    assert fine == b"abc"
+
+
+def test_a_request_that_is_cancelled_for_another_reason_stays_cancelled() -> None:
+    async def cancelled() -> None:
+        reading = asyncio.ensure_future(read_body({}, waiting, 100, Patience(30)))
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+    async def waiting() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    asyncio.run(cancelled())
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
+def test_compressed_bodies(encoding: str, compress: Any) -> None:  # noqa: ANN401
+    plain = bytes(range(256)) * 4
+    packed = compress(plain)
+    assert inflate(packed, encoding, len(plain)) == plain
+    assert inflate(bytearray(packed), encoding, len(plain)) == plain
+    with pytest.raises(BodyTooLarge, match="inflated more than 1023 bytes"):
+        inflate(packed, encoding, 1023)
+    for cut in (0, 1, 5, len(packed) // 2, len(packed) - 1):
+        with pytest.raises(MalformedBody, match=f"^The body('s {encoding} is cut| is no {encoding})"):
+            inflate(packed[:cut], encoding, 10_000)
+    with pytest.raises(MalformedBody, match=f"The body has 3 bytes behind the end of its {encoding}"):
+        inflate(packed + b"abc", encoding, 10_000)
+    with pytest.raises(MalformedBody, match=f"The body is no {encoding}: "):
+        inflate(plain, encoding, 10_000)
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
+def test_a_bomb_takes_no_more_memory_than_the_limit(encoding: str, compress: Any) -> None:  # noqa: ANN401
+    bomb = compress(bytes(100_000_000))
+    tracemalloc.start()
+    with pytest.raises(BodyTooLarge):
+        inflate(bomb, encoding, 1_000_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4_000_000
