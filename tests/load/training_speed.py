@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from tests.load.processes import processor
 from tests.load.reference import Reference
 from training.experiments.records import current_commit
 from training.experiments.results import lines_file, write_section
@@ -124,12 +125,6 @@ def status(field: str) -> int:
     """Returns a figure of this process's memory, in KiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
-
-
-def processor() -> str:
-    """Names the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
 
 
 Line = dict[str, Any]
