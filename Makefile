@@ -6,14 +6,17 @@ VENV ?= .venv$(if $(filter gpu,$(EXTRA)),-gpu)
 BIN := $(VENV)/bin
 LOCKS := constraints.txt $(if $(filter gpu,$(EXTRA)),constraints-gpu.txt)
 # Debian ships venv's own pip separately; where it is missing, the system's pip can install into the environment too.
-INSTALL = $$($(BIN)/python -c 'import pip' 2>/dev/null && echo $(BIN)/python -m pip \
-	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check \
-	$(addprefix --constraint ,$(LOCKS))
+PIP = $$($(1)/python -c 'import pip' 2>/dev/null && echo $(1)/python -m pip \
+	|| echo $(PYTHON) -m pip --python $(1)/python) install --quiet --disable-pip-version-check
+INSTALL = $(call PIP,$(BIN)) $(addprefix --constraint ,$(LOCKS))
+# What the benchmark compares with contradicts itself and the service, so that each has an environment of its own.
+PEERS := mosec mlserver litserve bentoml
+PEER_VENVS := $(PEERS:%=.venv-bench/%)
 
-.PHONY: help serve test test-all check bench reproduce format schema lock clean
+.PHONY: help serve test test-all check bench bench-training bench-serving reproduce format schema lock clean
 
 help:  ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 serve: $(VENV)/.serving  ## set up what serving needs and start the service
 	$(BIN)/python -m service
@@ -31,8 +34,13 @@ check: $(VENV)/.complete  ## check formatting, lint, types, import directions an
 	$(BIN)/lint-imports
 	$(BIN)/python -m service.manifest | diff - models/manifest.schema.json
 
-bench: $(VENV)/.complete  ## measure the training's speed and memory beside references, in one run
+bench: bench-training bench-serving  ## measure training and serving beside references, each in one run
+
+bench-training: $(VENV)/.complete  ## measure the training's speed and memory
 	$(BIN)/python -m tests.load.training_speed
+
+bench-serving: $(VENV)/.complete $(PEER_VENVS:=/.installed)  ## measure the service beside limits and peers
+	$(BIN)/python -m tests.load.serving_speed
 
 reproduce: $(VENV)/.complete  ## run what is missing of the paper's experiments and write docs/results.md
 	$(BIN)/python -m training reproduce
@@ -50,13 +58,13 @@ lock: $(VENV)/.complete  ## write constraints.txt and constraints-gpu.txt with t
 	$(BIN)/python .ci/lock.py $(VENV)/cpu.json $(VENV)/gpu.json
 
 clean:  ## remove the environments and caches
-	rm -rf .venv .venv-gpu .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-gpu .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-$(BIN)/python:
+$(BIN)/python $(PEER_VENVS:=/bin/python):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), Python 3.11 or newer is needed; set PYTHON" >&2; exit 1; }
-	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(VENV); \
-		elif $(PYTHON) -m pip --version >/dev/null 2>&1; then $(PYTHON) -m venv --without-pip $(VENV); \
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(@:/bin/python=); \
+		elif $(PYTHON) -m pip --version >/dev/null 2>&1; then $(PYTHON) -m venv --without-pip $(@:/bin/python=); \
 		else echo 'error: $(PYTHON) has neither venv nor pip; on Debian: apt install python3-venv' >&2; exit 1; fi
 
 $(VENV)/.serving: pyproject.toml $(LOCKS) | $(BIN)/python
@@ -66,3 +74,10 @@ $(VENV)/.serving: pyproject.toml $(LOCKS) | $(BIN)/python
 $(VENV)/.complete: $(VENV)/.serving
 	$(INSTALL) --editable '.[$(EXTRA),training,dev]'
 	@touch $@
+
+# Only recent versions of pip know dependency groups. A peer that can't be installed is missing in the tables.
+$(PEER_VENVS:=/.installed): .venv-bench/%/.installed: pyproject.toml constraints.txt | .venv-bench/%/bin/python
+	@rm -f $@
+	@grep -E '^(numpy|onnxruntime|orjson)==' constraints.txt > $(@D)/constraints.txt
+	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1' && $(call PIP,$(@D)/bin) --constraint $(@D)/constraints.txt \
+		--group bench-$* && touch $@ || echo 'warning: $* could not be installed, and will be missing' >&2
