@@ -66,7 +66,7 @@ class Bar:
 
     def wanted(self) -> str:
         """Writes what it has to be."""
-        return "stated" if self.holds is None else f"{SIGNS[self.holds]} {self.limit:g}"
+        return "-" if self.holds is None else f"{SIGNS[self.holds]} {self.limit:g}"
 
 
 @dataclass(frozen=True)

@@ -26,16 +26,12 @@ PEERS = ROOT / ".venv-bench"
 
 FIVE = ("arrhythmia/2", "kddcup-rev/2", "kddcup99/1", "kddcup99/2", "thyroid/2")
 
-BATCH_ROWS = 256
+BATCH_ROWS = 32
 BATCH_WAIT_MICROSECONDS = 1000
 
 
 class ServerError(Exception):
-    """A server did not start or ended too early."""
-
-
-class NotInstalled(ServerError):
-    """A peer has no environment to run in."""
+    """A server is not installed, did not start, or did not answer as it should."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,7 @@ class Candidate:
         json: Writes rows as it takes them.
         environment: The peer in whose environment it runs, if it isn't the service's own.
         settings: The service's settings RADOGAGA_*, if it is the service.
+        settle: Seconds that its other workers may need after its first score.
     """
 
     command: Callable[[int], list[str]]
@@ -57,11 +54,13 @@ class Candidate:
     json: Callable[[NDArray[np.float64]], bytes] = bodies.document
     environment: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
+    settle: float = 0.0
 
 
-def service(**settings: object) -> Candidate:
+def service(settle: float = 0.0, **settings: object) -> Candidate:
     """Returns this service with settings; everything it does for an operator stays on."""
-    return Candidate(lambda _: list(SERVICE), path_float32="/score?dataset=kddcup99", settings=settings)
+    path = "/score?dataset=kddcup99"
+    return Candidate(lambda _: list(SERVICE), path_float32=path, settings=settings, settle=settle)
 
 
 def limit(application: str) -> Candidate:
@@ -89,7 +88,6 @@ def mlserver(port: int) -> list[str]:
         "DEBUG": "false",
         "MODEL_NAME": "kddcup99",
         "MODEL_IMPLEMENTATION": "tests.load.peers.mlserver_scorer.ScorerRuntime",
-        "METRICS_DIR": tempfile.gettempdir(),
     }
     settings = [f"MLSERVER_{name}={value}" for name, value in variables.items()]
     return ["env", *settings, binary("mlserver", "mlserver"), "start", "tests/load/peers"]
@@ -103,12 +101,13 @@ def litserve(port: int) -> list[str]:
 def bentoml(port: int) -> list[str]:
     """Returns the command of BentoML."""
     target = "tests.load.peers.bentoml_scorer:ScorerService"
-    return [binary("bentoml", "bentoml"), "serve", target, "--host", "127.0.0.1", "--port", str(port)]
+    program = ["env", "BENTOML_DO_NOT_TRACK=True", binary("bentoml", "bentoml")]
+    return [*program, "serve", target, "--host", "127.0.0.1", "--port", str(port)]
 
 
 CANDIDATES: dict[str, Candidate] = {
     "service": service(),
-    "service, two workers": service(workers=2),
+    "service, two workers": service(settle=2.0, workers=2),
     "service, batching": service(max_batch_rows=BATCH_ROWS, max_wait_us=BATCH_WAIT_MICROSECONDS),
     "raw ASGI, constant answer": limit("constant"),
     "raw ASGI, orjson": limit("orjson"),
@@ -132,11 +131,13 @@ def check_installed(name: str) -> None:
     """Checks that a server can be started.
 
     Raises:
-        NotInstalled: It is a peer without an environment.
+        ServerError: It is a peer without an environment.
     """
     environment = CANDIDATES[name].environment
     if environment is not None and not (PEERS / environment / ".installed").exists():
-        raise NotInstalled(f"no {PEERS.name}/{environment}/.installed: `make bench-serving` could not install it")
+        raise ServerError(
+            f"{environment} is not installed in {PEERS.name}/: `make bench-serving` does it, or says why not"
+        )
 
 
 def free_port() -> int:
@@ -197,14 +198,17 @@ def running(name: str, folder: Path, body: BodyName) -> Iterator[Running]:
     settings = {"models": five_models(here / "models"), **candidate.settings, "port": port}
     first = bodies.write(here, body, candidate.json)
     started = time.monotonic()
-    with serving(here / "log", candidate.command(port), **settings) as server:
+    kept = [f"HOME={here}", f"TMPDIR={here}"]  # what a server leaves behind goes when the folder does
+    with serving(here / "log", ["env", *kept, *candidate.command(port)], **settings) as server:
         found = Running(name, server.process.pid, port, 0.0, here / "log")
         try:
             while not scores(found, first, body):
                 if server.process.poll() is not None or time.monotonic() > started + SECONDS:
                     raise ServerError(f"{name} does not score; its log ends with\n{found.tail()}")
                 time.sleep(0.01)
-            yield Running(name, server.process.pid, port, time.monotonic() - started, here / "log")
+            seconds = time.monotonic() - started
+            time.sleep(candidate.settle)
+            yield Running(name, server.process.pid, port, seconds, here / "log")
         finally:
             end(server.process.pid)
 

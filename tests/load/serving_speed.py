@@ -25,7 +25,7 @@ from tests.load.bars import BATCHING, FILLED, ORJSON, RAW, SERVICE, TWO, USUAL, 
 from tests.load.bodies import FLOATS, MANY_FLOATS, ROW, ROWS, BodyName
 from tests.load.measuring import Case, Figures, fill, live, measure
 from tests.load.processes import processor
-from tests.load.servers import CANDIDATES, NotInstalled, ServerError, check_installed, running, version_of
+from tests.load.servers import CANDIDATES, ServerError, running, version_of
 from tests.load.serving_report import Run, record, show
 from training.experiments.records import current_commit
 
@@ -77,29 +77,27 @@ def first_body(name: str) -> BodyName:
     return next(case.body for case in CASES if case.server == name)
 
 
-def missing_peers() -> dict[str, str]:
-    """Returns the servers that can't be started, and why."""
-    missing = {}
-    for name in NAMES:
-        try:
-            check_installed(name)
-        except NotInstalled as error:
-            missing[name] = str(error)
-    return missing
-
-
-def measure_alone(say: Say, folder: Path, names: Sequence[str], amount: Amount) -> dict[str, list[Figures]]:
-    """Starts servers one by one, and the service several times.
+def measure_alone(say: Say, folder: Path, amount: Amount) -> tuple[dict[str, list[Figures]], dict[str, str]]:
+    """Starts servers one by one, and the service several times; returns what was found, and why peers are missing.
 
     Raises:
-        ServerError: A server did not start, or did not answer with 200.
+        ServerError: The service or a limit did not start, or did not answer with 200.
     """
     found: dict[str, list[Figures]] = {}
-    for name in [*names, *(amount.rounds - 1) * [SERVICE]]:
+    missing: dict[str, str] = {}
+    for name in [*NAMES, *(amount.rounds - 1) * [SERVICE]]:
         say(alone(name))
-        found.setdefault(alone(name), []).append(live(name, folder, first_body(name), amount.warm_up_seconds))
+        try:
+            figures = live(name, folder, first_body(name), amount.warm_up_seconds)
+        except ServerError as error:
+            if CANDIDATES[name].environment is None:
+                raise
+            say(f"{name} is MISSING: {error}")
+            missing[name] = str(error).partition("\n")[0]
+        else:
+            found.setdefault(alone(name), []).append(figures)
     say(FILLED)
-    return found | {FILLED: [fill(SERVICE, folder, amount.requests)]}
+    return found | {FILLED: [fill(SERVICE, folder, amount.requests)]}, missing
 
 
 def measure_in_turn(say: Say, folder: Path, names: Sequence[str], amount: Amount) -> dict[str, list[Figures]]:
@@ -129,13 +127,11 @@ def run(console: Console, amount: Amount) -> Run:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False)
 
-    began, missing = time.monotonic(), missing_peers()
-    for name, reason in missing.items():
-        say(f"{name} is missing: {reason}")
-    names = [name for name in NAMES if name not in missing]
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
-        folder = Path(temporary)
-        figures = measure_alone(say, folder, names, amount) | measure_in_turn(say, folder, names, amount)
+        figures, missing = measure_alone(say, Path(temporary), amount)
+        names = [name for name in NAMES if name not in missing]
+        figures |= measure_in_turn(say, Path(temporary), names, amount)
     peers = dict.fromkeys(peer for name in names if (peer := CANDIDATES[name].environment))
     return Run(
         figures=figures,
