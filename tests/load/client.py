@@ -40,8 +40,8 @@ class Report:
     """What a closed loop saw.
 
     Attributes:
-        requests: The number of answers.
-        seconds: From the first request to the last answer.
+        requests: The number of answers, but for the first of each connection.
+        seconds: From the first counted request to the last answer.
         p50: The median latency in milliseconds; p90, p99 and max accordingly.
         cpu: This client's own CPU microseconds per request.
     """
@@ -71,20 +71,44 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 class Loop:
     """What the connections share.
 
+    Every connection sends a first request that isn't counted, and none sends a second one before all are answered: a
+    busy server accepts connections late, which is another matter than how long it takes to answer.
+
     Arguments:
         request: What each of them sends.
+        connections: How many there will be.
         seconds: Time after which no more is sent.
         requests: The number after which no more is sent.
     """
 
-    def __init__(self, request: bytes, seconds: float, requests: int) -> None:
+    def __init__(self, request: bytes, connections: int, seconds: float, requests: int) -> None:
         self.request = request
+        self.expected = connections
+        self.seconds = seconds
         self.left = requests
+        self.members: list[Connection] = []
+        self.ready = 0
+        self.running = False
         self.latencies: list[float] = []
-        self.started = time.perf_counter()
-        self.deadline = self.started + seconds
-        self.last = self.started
+        self.started = self.last = self.deadline = 0.0
         self.failure: LoadError | None = None
+
+    def join(self) -> None:
+        """Counts a connection whose first request is answered; after the last of them the loop runs."""
+        self.ready += 1
+        if self.ready == self.expected:
+            self.running = True
+            self.started = self.last = time.perf_counter()
+            self.deadline = self.started + self.seconds
+            for member in self.members:
+                member.send()
+
+    def fail(self, text: str) -> None:
+        """Ends all connections with an error."""
+        if self.failure is None:
+            self.failure = LoadError(text)
+            for member in self.members:
+                member.transport.abort()
 
     def report(self, cpu: float) -> Report:
         """Sums up, given the CPU seconds that were spent."""
@@ -104,14 +128,18 @@ class Connection(asyncio.Protocol):
         self.finished = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Sends the first request."""
+        """Sends the request that isn't counted."""
         self.transport = cast(asyncio.Transport, transport)
-        self.send()
+        self.loop.members.append(self)
+        if self.loop.failure is None:
+            self.transport.write(self.loop.request)
+        else:
+            self.transport.abort()
 
     def send(self) -> None:
         """Sends the next request, if there is time for one."""
         self.sent = time.perf_counter()
-        if self.sent < self.loop.deadline and self.loop.left > 0 and self.loop.failure is None:
+        if self.sent < self.loop.deadline and self.loop.left > 0:
             self.loop.left -= 1
             self.transport.write(self.loop.request)
         else:
@@ -129,26 +157,24 @@ class Connection(asyncio.Protocol):
                 return
             length = CONTENT_LENGTH.search(self.head, 0, end)
             if not self.head.startswith(b"HTTP/1.1 200 ") or length is None:
-                self.fail(f"expected 200 and a content-length, got {self.head[:SHOWN].decode(errors='replace')}")
+                got = self.head[:SHOWN].decode(errors="replace")
+                self.loop.fail(f"expected 200 and a content-length, got {got}")
                 return
             self.missing = end + 4 + int(length[1]) - len(self.head)
             self.head = b""
-        if self.missing == 0:
+        if self.missing < 0:
+            self.loop.fail(f"an answer is {-self.missing} bytes longer than its content-length")
+        elif self.missing == 0 and self.loop.running:
             self.loop.last = time.perf_counter()
             self.loop.latencies.append(self.loop.last - self.sent)
             self.send()
-        elif self.missing < 0:
-            self.fail(f"an answer is {-self.missing} bytes longer than its content-length")
-
-    def fail(self, text: str) -> None:
-        """Ends the whole loop with an error."""
-        self.loop.failure = self.loop.failure or LoadError(text)
-        self.transport.abort()
+        elif self.missing == 0:
+            self.loop.join()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Ends, which is an error unless this side asked for it."""
-        if self.loop.failure is None and not self.finished:
-            self.loop.failure = LoadError(f"the server closed a connection ({error or 'no error'})")
+        if not self.finished:
+            self.loop.fail(f"the server closed a connection ({error or 'no error'})")
         if not self.done.done():
             self.done.set_result(None)
 
@@ -161,7 +187,7 @@ async def drive(url: str, request: bytes, connections: int, seconds: float, requ
         OSError: The server can't be reached.
     """
     running, parts = asyncio.get_running_loop(), urlsplit(url)
-    loop, before = Loop(request, seconds, requests), time.process_time()
+    loop, before = Loop(request, connections, seconds, requests), time.process_time()
     ends = [running.create_future() for _ in range(connections)]
     for end in ends:
         await running.create_connection(partial(Connection, loop, end), parts.hostname or "", parts.port or 80)

@@ -26,15 +26,18 @@ class Recorder:
         self.answer = answer
         self.requests: list[bytes] = []
         self.connections = 0
+        self.seen: list[set[int]] = []  # after each request, the connections that have sent one
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers a connection's requests one by one."""
+        me = self.connections
         self.connections += 1
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
                 self.requests.append(head + await reader.readexactly(length))
+                self.seen.append({me} | (self.seen[-1] if self.seen else set()))
                 parts = self.answer(len(self.requests) - 1)
                 if not parts:
                     return
@@ -61,7 +64,7 @@ def test_every_connection_sends_the_request_until_all_are_answered() -> None:
         async with listening(recorder) as url:
             request = render(url, b"rows", ["content-type: text/plain"])
             report = await drive(url, request, 3, SECONDS, 100)
-            assert recorder.requests == [request] * 100
+            assert recorder.requests == [request] * (3 + 100)
         assert (report.requests, recorder.connections) == (100, 3)
         assert 0 < report.p50 <= report.p90 <= report.p99 <= report.max <= 1e3 * report.seconds
         assert report.cpu > 0
@@ -75,7 +78,18 @@ def test_no_request_is_sent_after_the_time() -> None:
     async def check() -> None:
         async with listening(recorder) as url:
             report = await drive(url, render(url, b""), 2, 0.05)
-        assert report.requests == len(recorder.requests) > 0
+        assert report.requests == len(recorder.requests) - 2 > 0
+
+    asyncio.run(check())
+
+
+def test_connections_wait_until_all_of_them_were_answered() -> None:
+    recorder = Recorder(lambda _: [OK])
+
+    async def check() -> None:
+        async with listening(recorder) as url:
+            await drive(url, render(url, b"x"), 4, SECONDS, 4)
+        assert [len(seen) for seen in recorder.seen] == [1, 2, 3, 4, 4, 4, 4, 4]
 
     asyncio.run(check())
 
@@ -101,8 +115,9 @@ def test_answers_may_come_in_parts(size: int) -> None:
     ],
     ids=["other status", "no length", "too long", "closed"],
 )
-def test_a_bad_answer_ends_everything(bad: list[bytes], message: str) -> None:
-    recorder = Recorder(lambda number: bad if number == 10 else [OK])
+@pytest.mark.parametrize("number", [1, 10], ids=["before it runs", "while it runs"])
+def test_a_bad_answer_ends_everything(number: int, bad: list[bytes], message: str) -> None:
+    recorder = Recorder(lambda other: bad if other == number else [OK])
 
     async def check() -> None:
         async with listening(recorder) as url:
