@@ -13,6 +13,8 @@ INSTALL = $(call PIP,$(BIN)) $(addprefix --constraint ,$(LOCKS))
 PEERS := mosec mlserver litserve bentoml
 PEER_VENVS := $(PEERS:%=.venv-bench/%)
 
+# Two benchmarks at once would measure each other.
+.NOTPARALLEL:
 .PHONY: help serve test test-all check bench bench-training bench-serving reproduce format schema lock clean
 
 help:  ## show this list

@@ -163,7 +163,7 @@ BARS: dict[str, list[Bar]] = {
         ),
         Bar("MB after 200,000 single rows (PSS)", Term(FILLED, "memory"), None, operator.le, 120),
         Bar("MB of two workers together (PSS)", Term(alone(TWO), "memory"), None, operator.le, 2 * 120),
-        Bar("MB more than before them", Term(FILLED, "growth")),
+        Bar("MB by which they made it grow", Term(FILLED, "growth")),
     ],
     "7. Micro-batching, single rows": [
         Bar(

@@ -3,13 +3,14 @@
 ``python -m tests.load.serving_speed`` starts every server on the loopback, lets clients take turns at them for some
 rounds, and prints the medians of each and the bars the service has to reach. A server's CPU time is that of all its
 processes; it is the steady figure, while rates and latencies move with whatever else the machine does: the client
-shares the servers' cores. Servers that are not measured stay idle meanwhile. ``make bench-serving`` installs the peers
+shares the servers' cores. Servers that are not measured are idle meanwhile. ``make bench-serving`` installs the peers
 and runs this.
 """
 
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ from tests.load.serving_report import Run, record, show
 from training.experiments.records import current_commit
 
 Say = Callable[[str], None]
+"""Tells whoever waits what is being measured."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,16 @@ QUICK = Amount(rounds=1, seconds=1.0, warm_up_seconds=0.3, requests=5_000)
 JSON_PEERS = ("mosec, orjson", "MLServer", "LitServe", "BentoML")
 
 CASES = [
-    *(Case(name, ROW) for name in (SERVICE, ORJSON, "raw ASGI, constant answer", USUAL, *JSON_PEERS)),
-    *(Case(name, ROWS) for name in (SERVICE, ORJSON, USUAL, *JSON_PEERS)),
-    *(Case(name, FLOATS) for name in (SERVICE, RAW, "mosec, float32")),
-    *(Case(name, MANY_FLOATS) for name in (SERVICE, RAW, "mosec, float32")),
-    *2 * (Case(TWO, FLOATS), Case(TWO, ROW)),
-    *(Case(name, ROW, 64) for name in (SERVICE, BATCHING, ORJSON, "mosec, batching")),
+    *(Case(name, ROW) for name in (SERVICE, TWO, TWO, ORJSON, "raw ASGI, constant answer", USUAL, *JSON_PEERS)),
+    *(Case(name, ROW, disturbed=True) for name in (SERVICE, USUAL)),
     *2 * (Case(SERVICE, ROW, 1), Case(BATCHING, ROW, 1)),
-    *(Case(name, ROW, 16, disturbed=True) for name in (SERVICE, USUAL)),
+    *(Case(name, ROW, 64) for name in (SERVICE, BATCHING, ORJSON, "mosec, batching")),
+    *(Case(name, ROWS) for name in (SERVICE, ORJSON, USUAL, *JSON_PEERS)),
+    *(Case(name, FLOATS) for name in (SERVICE, TWO, TWO, RAW, "mosec, float32")),
+    *(Case(name, MANY_FLOATS) for name in (SERVICE, RAW, "mosec, float32")),
 ]
-"""One round. Connections are shared between workers by chance, and a few percent are asked about at one connection:
-what stands twice is measured twice a round, over connections of its own."""
+"""One round; what is compared stands close together. Connections are shared between workers by chance, and a few
+percent are asked about at one connection: what stands twice is measured twice, over connections of its own."""
 
 NAMES = list(dict.fromkeys(case.server for case in CASES))
 
@@ -157,6 +158,7 @@ def main() -> int:
     parser.add_argument("--record", type=Path, metavar="docs", help="keep the run in this folder, too")
     options = parser.parse_args()
     console = Console(width=140)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are ended
     try:
         done = run(console, QUICK if options.quick else FULL)
     except ServerError as error:
