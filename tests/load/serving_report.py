@@ -10,7 +10,9 @@ from rich.table import Table
 
 from tests.load.bars import BARS, Medians, Verdict, alone, judge
 from tests.load.measuring import Figures, medians
-from training.experiments.results import lines_file, write_section
+from training.experiments.results import check_section, lines_file, write_section
+
+SECTION, PAGE = "serving", "performance.md"
 
 COMMAND = "python -m tests.load.serving_speed --record docs"
 
@@ -134,9 +136,18 @@ def markdown(rows: Sequence[Cells]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rest])
 
 
+def check_place(docs: Path) -> None:
+    """Checks that a run can be recorded, before it takes its time.
+
+    Raises:
+        ResultsError: docs/performance.md or the marks in it are missing.
+    """
+    check_section(docs, SECTION, PAGE)
+
+
 def record(docs: Path, run: Run) -> None:
     """Adds a run's line to docs/results/serving.jsonl and writes its tables into docs/performance.md."""
-    with lines_file(docs, "serving").open("a") as stream:
+    with lines_file(docs, SECTION).open("a") as stream:
         stream.write(json.dumps(asdict(run)) + "\n")
     tables = [f"### {title}\n\n{markdown(make(run))}\n" for title, make in TABLES.items()]
-    write_section(docs, "serving", "\n".join([*tables, note(run)]) + "\n", COMMAND, page="performance.md")
+    write_section(docs, SECTION, "\n".join([*tables, note(run)]) + "\n", COMMAND, PAGE)

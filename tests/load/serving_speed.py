@@ -27,8 +27,9 @@ from tests.load.bodies import FLOATS, MANY_FLOATS, ROW, ROWS, BodyName
 from tests.load.measuring import Case, Figures, fill, live, measure
 from tests.load.processes import processor
 from tests.load.servers import CANDIDATES, ServerError, running, version_of
-from tests.load.serving_report import Run, record, show
+from tests.load.serving_report import Run, check_place, record, show
 from training.experiments.records import current_commit
+from training.experiments.results import ResultsError
 
 Say = Callable[[str], None]
 """Tells whoever waits what is being measured."""
@@ -160,8 +161,10 @@ def main() -> int:
     console = Console(width=140)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are ended
     try:
+        if options.record:
+            check_place(options.record)
         done = run(console, QUICK if options.quick else FULL)
-    except ServerError as error:
+    except (ResultsError, ServerError) as error:
         print(error, file=sys.stderr)
         return 1
     show(console, done)

@@ -1,14 +1,16 @@
 """Bars compare the figures they say, and nothing is met that was not measured."""
 
+import json
 import math
 import operator
+from pathlib import Path
 
 import pytest
 
 from tests.load.bars import BARS, FILLED, Bar, Comparison, Term, alone, judge
 from tests.load.bodies import ROW, ROWS
 from tests.load.measuring import Case, Figures, medians
-from tests.load.serving_report import Run, bars_table, markdown, servers_table, traffic_table
+from tests.load.serving_report import TABLES, Run, bars_table, markdown, record, servers_table, traffic_table
 from tests.load.serving_speed import CASES, NAMES
 
 OURS, THEIRS = Case("ours", ROW), Case("theirs", ROW)
@@ -68,6 +70,19 @@ def test_a_missing_peer_is_named_in_the_tables() -> None:
     assert [cells[-1] for cells in bars_table(run) if "MLServer" in cells[1]] == [
         "not measured: MLServer: 256 rows JSON, 16 connections"
     ]
+
+
+def test_a_run_is_recorded_as_a_line_and_as_tables(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "performance.md").write_text("words\n<!-- serving -->\n<!-- end of serving -->\nmore words\n")
+    for _ in range(2):
+        record(tmp_path, run_of(NAMES, {}))
+    lines = (tmp_path / "results" / "serving.jsonl").read_text().splitlines()
+    assert [json.loads(line)["figures"][FILLED] for line in lines] == 2 * [[{"memory": 60.0, "growth": 0.5}]]
+    page = (tmp_path / "performance.md").read_text()
+    assert page.startswith("words\n")
+    assert page.endswith("more words\n")
+    assert all(page.count(f"### {title}\n") == 1 for title in TABLES)
 
 
 def test_tables_have_cells_for_every_column() -> None:

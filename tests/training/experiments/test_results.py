@@ -21,6 +21,14 @@ def test_only_the_section_is_replaced(tmp_path: Path) -> None:
     )
 
 
+def test_another_page_may_have_the_section(tmp_path: Path) -> None:
+    (tmp_path / "speed.md").write_text(PAGE)
+    write_section(tmp_path, "a", "new\n", page="speed.md")
+    assert "new" in (tmp_path / "speed.md").read_text()
+    with pytest.raises(ResultsError, match="other.md has no lines"):
+        write_section(tmp_path, "a", "new\n", page="other.md")
+
+
 @pytest.mark.parametrize("text", ["", "# Results\n", PAGE.replace("<!-- end of a -->", "")])
 def test_a_page_without_the_marks_is_left_alone(tmp_path: Path, text: str) -> None:
     page = tmp_path / "results.md"
