@@ -1,6 +1,7 @@
 """The application: `create_app` builds all of it, and nothing exists before."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,8 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import ServiceError, StartError
+from service.errors import InternalError, ServiceError, StartError
 from service.inference import Service
+from service.ledger import Ledger
 from service.logs import AccessLog
 from service.metrics import ServiceMetrics
 from service.observation import ObservationMiddleware, observation, problem_of
@@ -48,7 +50,9 @@ def create_app(
         on_start_error: Called if the models can't be loaded.
         access_log: Where each request's line goes; to standard output unless given.
     """
-    service = Service(settings, ServiceMetrics())
+    metrics = ServiceMetrics()
+    logged = settings.log_level in ("debug", "info")
+    service = Service(settings, metrics, Ledger(metrics, (access_log or AccessLog()) if logged else None))
 
     async def load() -> None:
         runtime = Runtime(settings.provider, settings.threads)
@@ -63,6 +67,8 @@ def create_app(
             on_start_error(StartError(f"unforeseen: {error!r}; the log has the rest"))
             return
         service.metrics.describe(repository)
+        gc.collect()
+        gc.freeze()  # what is there by now stays, and need not be looked through again
         service.repository = repository
         logger.info("ready", extra={"fields": {"datasets": repository.datasets(), "providers": repository.providers()}})
 
@@ -73,7 +79,6 @@ def create_app(
         await loading
         service.close()
 
-    logged = settings.log_level in ("debug", "info")
     app = FastAPIOffline(
         title="RaDOGAGA",
         description=DESCRIPTION,
@@ -84,15 +89,17 @@ def create_app(
     )
     app.state.service = service
     app.include_router(router)
-    app.add_middleware(
-        ObservationMiddleware,
-        metrics=service.metrics,
-        access_log=(access_log or AccessLog()) if logged else None,
-        shortcuts=SHORTCUTS,
-    )
     app.add_exception_handler(ServiceError, answer_service_error)
     app.add_exception_handler(HTTPException, answer_http_exception)
+    app.add_exception_handler(Exception, answer_unforeseen)
+    # Around all of FastAPI's own middleware, which a shortcut need not go through.
+    app.middleware_stack = ObservationMiddleware(app.build_middleware_stack(), service.ledger, SHORTCUTS)
     return app
+
+
+async def answer_unforeseen(request: Request, _: Exception) -> Response:
+    """Answers what nobody thought of; starlette raises it again, so that it is logged."""
+    return problem_of(InternalError(), observation(request))
 
 
 async def answer_service_error(request: Request, error: Exception) -> Response:

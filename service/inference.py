@@ -2,9 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +16,8 @@ from service.body import Patience, read_body
 from service.detector import Detector, GraphName, Matrix
 from service.errors import NotReady, Overloaded, ResultNotFinite
 from service.formats import JSON, Answer, Body, Context, Format, format_of, wanted_format
+from service.ledger import Ledger, Observation
 from service.metrics import ServiceMetrics
-from service.observation import Observation
 from service.repository import ModelRepository
 from service.settings import Settings
 
@@ -78,12 +77,14 @@ class Service:
     Attributes:
         settings: What the operator set.
         metrics: What Prometheus scrapes.
+        ledger: Where requests are counted and logged.
         repository: The models, once they are loaded.
         under_way: The number of requests with rows that are being answered.
     """
 
     settings: Settings
     metrics: ServiceMetrics
+    ledger: Ledger
     repository: ModelRepository | None = None
     under_way: int = 0
     patience: Patience = field(init=False)
@@ -123,45 +124,39 @@ class Service:
         Raises:
             ServiceError: The request is refused; `service.errors` draws where.
         """
-        models = self.models()
-        context = Context(query, operation.field, self.settings.max_rows)
-        reads, writes = format_of(headers.get(b"content-type", b"")), wanted_format(headers.get(b"accept", b"*/*"))
-        exchange = Exchange(operation, reads, writes, context, models, self.metrics, seen)
+        exchange = Exchange(
+            operation,
+            format_of(headers.get(b"content-type", b"")),
+            wanted_format(headers.get(b"accept", b"*/*")),
+            Context(query, operation.field, self.settings.max_rows),
+            self.models(),
+            seen,
+        )
         body = await read_body(headers, receive, self.settings.max_body_bytes, self.patience)
-        with self.admit():
-            if len(body) > INLINE_BYTES:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, exchange.answer, body)
-            detector, rows = exchange.read(body)
-            return exchange.write(detector, rows, await self.run(detector, operation.graph, rows))
-
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Counts a request with rows while it is under way.
-
-        Raises:
-            Overloaded: As many as the settings allow are under way.
-        """
         if self.under_way >= self.settings.max_in_flight:
             raise Overloaded(self.settings.max_in_flight)
         self.under_way += 1
         try:
-            yield
+            if len(body) > INLINE_BYTES:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, exchange.answer, body)
+            detector, rows = exchange.read(body)
+            if len(rows) < self.settings.max_batch_rows:
+                return exchange.write(detector, rows, await self.run_batched(detector, operation.graph, rows))
+            return exchange.write(detector, rows, detector.run(operation.graph, rows))
         finally:
             self.under_way -= 1
 
-    async def run(self, detector: Detector, graph: GraphName, rows: Matrix) -> Matrix:
-        """Runs a graph on rows, with those of other requests if the settings say so."""
-        most = self.settings.max_batch_rows
-        if len(rows) >= most:
-            return detector.run(graph, rows)
+    async def run_batched(self, detector: Detector, graph: GraphName, rows: Matrix) -> Matrix:
+        """Runs a graph on rows together with those of other requests."""
         batcher = self._batchers.get((detector, graph))
         if batcher is None:
-            batcher = Batcher(lambda batch: detector.run(graph, batch), most, self.settings.max_wait_us / 1e6)
+            most, wait = self.settings.max_batch_rows, self.settings.max_wait_us / 1e6
+            batcher = Batcher(lambda batch: detector.run(graph, batch), most, wait)
             self._batchers[detector, graph] = batcher
         return await batcher(rows)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange:
     """A request with rows, from its body to its answer, apart from where the graph runs.
 
@@ -171,7 +166,6 @@ class Exchange:
         writes: The format of the answer.
         context: What the reader needs beside the body.
         models: What is served.
-        metrics: What Prometheus scrapes.
         seen: What is known about the request, to be added to.
     """
 
@@ -180,7 +174,6 @@ class Exchange:
     writes: Format
     context: Context
     models: ModelRepository
-    metrics: ServiceMetrics
     seen: Observation
 
     def answer(self, body: Body) -> Response:
@@ -196,24 +189,40 @@ class Exchange:
         return detector, request.matrix(self.operation.columns(detector))
 
     def write(self, detector: Detector, rows: Matrix, results: Matrix) -> Response:
-        """Counts what was found, and writes it.
+        """Writes what was found.
 
         Raises:
             ResultNotFinite: A row's result is not; the row is named.
         """
         refuse_infinite(results, self.context.field)
-        answer = self.operation.answer(detector, results)
-        self.seen.rows = len(rows)
-        if self.operation is not DECODE:
-            self.metrics.outside(self.seen.dataset).inc(detector.count_outside_training_range(rows))
+        answer, seen = self.operation.answer(detector, results), self.seen
+        seen.rows = len(rows)
         if self.operation is SCORE:
-            self.metrics.anomalies(self.seen.dataset).inc(int(np.count_nonzero(answer.arrays["anomalies"])))
-        response = Response(self.writes.write(answer), media_type=self.writes.media_type)
-        if self.writes is not JSON:  # which has room for them in its body
-            for name in ("version", "threshold"):
-                if name in answer.fields:
-                    response.headers[f"x-radogaga-{name}"] = str(answer.fields[name])
-        return response
+            seen.anomalies = int(np.count_nonzero(answer.arrays["anomalies"]))
+        if self.operation is not DECODE:
+            seen.vectors = (detector, rows)
+        return reply(self.writes, answer)
+
+
+class Reply(Response):
+    """A response whose header is written already."""
+
+    def __init__(self, content: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self.body = content
+        self.status_code = 200
+        self.raw_headers = headers
+        self.background = None
+
+
+def reply(written: Format, answer: Answer) -> Reply:
+    """Writes an answer in a format; what only JSON has room for goes into the header of others."""
+    content = written.write(answer)
+    headers = [(b"content-length", b"%d" % len(content)), (b"content-type", written.header)]
+    if written is not JSON:
+        for name in ("version", "threshold"):
+            if name in answer.fields:
+                headers.append((f"x-radogaga-{name}".encode(), str(answer.fields[name]).encode()))
+    return Reply(content, headers)
 
 
 def refuse_infinite(results: NDArray[np.floating], name: str) -> None:

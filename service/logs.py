@@ -1,8 +1,8 @@
 """Logs as one JSON object per line on standard output."""
 
-import asyncio
 import logging
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,34 +39,14 @@ class JsonFormatter(logging.Formatter):
 
 
 class AccessLog:
-    """One line per request, in the form of all others.
+    """The log's lines about requests: a record of the logging module for each would cost as much as scoring a row."""
 
-    A record of the logging module costs as much as scoring a row. Here a line is a dictionary until its bytes are
-    needed, and the lines of all requests that one turn of the event loop answers are written at once.
-    """
-
-    def __init__(self) -> None:
-        self._lines: list[bytes] = []
-
-    def add(self, fields: dict[str, Any]) -> None:
-        """Adds a request's line; it is written before the event loop waits for anything."""
-        if not self._lines:
-            asyncio.get_running_loop().call_soon(self.flush)
-        known = {"time": datetime.now(UTC), "level": "info", "logger": "service.access", "message": "request"}
-        self._lines.append(as_line(known | fields))
-
-    def flush(self) -> None:
-        """Writes what was added."""
-        lines = b"".join(self._lines)
-        self._lines.clear()
-        write(lines)
-
-
-def write(lines: bytes) -> None:
-    """Writes whole lines to standard output."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(lines)
-    sys.stdout.buffer.flush()
+    def write(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Writes lines, all at once."""
+        written = b"".join(map(as_line, lines))
+        sys.stdout.flush()
+        sys.stdout.buffer.write(written)
+        sys.stdout.buffer.flush()
 
 
 def configure_logging(level: str) -> None:

@@ -56,11 +56,11 @@ class ServiceMetrics:
         )
         self.ready = Gauge("radogaga_ready", "Whether every model has replayed its examples.", registry=self.registry)
         # Finding a labelled metric costs ten times as much as adding to it, so each is found once.
-        self.request = cache(lambda *labels: request_seconds.labels(*labels))
-        self.rows = cache(lambda *labels: rows.labels(*labels))
-        self.anomalies = cache(lambda *labels: anomalies.labels(*labels))
-        self.outside = cache(lambda *labels: outside.labels(*labels))
-        self.errors = cache(lambda *labels: errors.labels(*labels))
+        self.request = cache(request_seconds.labels)
+        self.rows = cache(rows.labels)
+        self.anomalies = cache(anomalies.labels)
+        self.outside = cache(outside.labels)
+        self.errors = cache(errors.labels)
 
     def describe(self, repository: ModelRepository) -> None:
         """Tells what is served, and starts the counters of each dataset at zero."""

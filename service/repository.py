@@ -20,6 +20,7 @@ class ModelRepository:
 
     def __init__(self, detectors: Mapping[str, Mapping[int, Detector]]) -> None:
         self._detectors = detectors
+        self._newest = {dataset: versions[max(versions)] for dataset, versions in detectors.items()}
 
     @classmethod
     def load(cls, models: Path, runtime: Runtime) -> "ModelRepository":
@@ -46,9 +47,12 @@ class ModelRepository:
             DatasetNotFound: No such dataset is served.
             VersionNotFound: The dataset has no such version.
         """
-        versions = self.versions(dataset)
         if version is None:
-            return versions[max(versions)]
+            try:
+                return self._newest[dataset]
+            except KeyError:
+                raise DatasetNotFound(dataset, self._detectors) from None
+        versions = self.versions(dataset)
         try:
             return versions[version]
         except KeyError:

@@ -97,8 +97,10 @@ async def ready(request: Request) -> schemas.Ready:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}, OPENMETRICS: {}}}})
 async def metrics(request: Request) -> Response:
     """Answers Prometheus, in the format it asks for."""
+    service = service_of(request)
+    service.ledger.flush()
     encoder, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in request.headers.get("accept", "") else "")
-    return Response(encoder(service_of(request).metrics.registry), media_type=content_type)
+    return Response(encoder(service.metrics.registry), media_type=content_type)
 
 
 def service_of(request: Request) -> Service:

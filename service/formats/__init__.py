@@ -7,7 +7,7 @@ field and the value it had, and `write` can't fail.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from service.errors import NotAcceptable, UnsupportedMediaType
 from service.formats import arrow, csv, json, npy, raw
@@ -35,6 +35,12 @@ class Format:
     media_type: str
     read: Callable[[Body, Context], RowsRequest]
     write: Callable[[Answer], bytes]
+
+    @cached_property
+    def header(self) -> bytes:
+        """Returns what an answer's header says."""
+        charset = "; charset=utf-8" if self.media_type.startswith("text/") else ""
+        return f"{self.media_type}{charset}".encode()
 
 
 FORMATS = {

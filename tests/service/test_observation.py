@@ -1,6 +1,8 @@
 """What is measured and logged about requests, whatever becomes of them."""
 
 import asyncio
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +107,10 @@ class Lines(AccessLog):
     """An access log that keeps its lines."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.lines: list[dict[str, Any]] = []
 
-    def add(self, fields: dict[str, Any]) -> None:
-        self.lines.append(fields)
+    def write(self, lines: Iterable[dict[str, Any]]) -> None:
+        self.lines += lines
 
 
 def test_requests_are_logged(models: Path) -> None:
@@ -121,7 +122,11 @@ def test_requests_are_logged(models: Path) -> None:
         client.post("/score", json={"dataset": "thyroid", "vectors": []})
     scored, refused = log.lines
     assert scored.pop("milliseconds") > 0
+    assert isinstance(scored.pop("time"), datetime)
     assert scored == {
+        "level": "info",
+        "logger": "service.access",
+        "message": "request",
         "request_id": "abc",
         "client": "testclient",
         "method": "POST",

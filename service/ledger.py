@@ -1,0 +1,132 @@
+"""What is counted and logged about requests, once they are answered.
+
+Doing it request by request, between an answer and the next question, costs three times as much as doing it for all
+requests that one turn of the event loop answered: code and data of the metrics and of the log are then at hand.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+
+from service.detector import Detector, Matrix
+from service.logs import AccessLog
+from service.metrics import ServiceMetrics
+
+
+@dataclass(slots=True)
+class Observation:
+    """What is known about a request so far.
+
+    Attributes:
+        request_id: The id the client sent, or a new one.
+        method: Its method.
+        path: Its path.
+        client: The address it came from.
+        endpoint: The route that answers it.
+        dataset: The dataset, once it was looked up and found.
+        rows: The number of rows that were scored, encoded or decoded.
+        anomalies: How many of them were called an anomaly.
+        vectors: Rows of feature values whose values outside the training's range are to be counted, and by whom.
+        kind: The kind of error it was answered with.
+        status: The HTTP status of its answer.
+        started: When it came; `seconds` is how long it then took.
+    """
+
+    request_id: str
+    method: str
+    path: str
+    client: str | None
+    endpoint: str = "other"
+    dataset: str = ""
+    rows: int = 0
+    anomalies: int = 0
+    vectors: tuple[Detector, Matrix] | None = None
+    kind: str = ""
+    status: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
+
+
+class Ledger:
+    """Keeps what was observed until the end of the event loop's turn, and then counts and logs it.
+
+    Arguments:
+        metrics: What Prometheus scrapes.
+        access_log: Where each request's line goes, if it is logged at all.
+
+    Attributes:
+        in_flight: The number of requests being answered right now.
+    """
+
+    def __init__(self, metrics: ServiceMetrics, access_log: AccessLog | None) -> None:
+        self.in_flight = 0
+        self._metrics = metrics
+        self._access_log = access_log
+        self._kept: list[Observation] = []
+
+    def add(self, seen: Observation) -> None:
+        """Keeps a request that was answered."""
+        seen.seconds = time.perf_counter() - seen.started
+        if not self._kept:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._kept.append(seen)
+
+    def flush(self) -> None:
+        """Counts and logs what was kept."""
+        kept, self._kept = self._kept, []
+        metrics = self._metrics
+        metrics.in_flight.set(self.in_flight)
+        for seen in kept:
+            metrics.request(seen.endpoint, seen.dataset, seen.status).observe(seen.seconds)
+            if seen.kind:
+                metrics.errors(seen.kind).inc()
+            if seen.status == HTTPStatus.OK and seen.rows:
+                metrics.rows(seen.endpoint, seen.dataset).inc(seen.rows)
+                if seen.anomalies:
+                    metrics.anomalies(seen.dataset).inc(seen.anomalies)
+        self._count_outside(kept)
+        if self._access_log is not None and kept:
+            self._access_log.write(map(line_of, kept))
+
+    def _count_outside(self, kept: Iterable[Observation]) -> None:
+        rows: dict[Detector, list[Matrix]] = defaultdict(list)
+        for seen in kept:
+            if seen.vectors:
+                rows[seen.vectors[0]].append(seen.vectors[1])
+        for detector, parts in rows.items():
+            outside = detector.count_outside_training_range(np.concatenate(parts) if len(parts) > 1 else parts[0])
+            if outside:
+                self._metrics.outside(detector.manifest.dataset).inc(outside)
+
+
+def line_of(seen: Observation) -> dict[str, Any]:
+    """Returns a request's line of the access log; what there is nothing to say about is left out."""
+    line: dict[str, Any] = {
+        "time": datetime.now(UTC),
+        "level": "info",
+        "logger": "service.access",
+        "message": "request",
+        "request_id": seen.request_id,
+    }
+    if seen.client:
+        line["client"] = seen.client
+    line |= {
+        "method": seen.method,
+        "path": seen.path,
+        "status": seen.status,
+        "milliseconds": round(1000 * seen.seconds, 3),
+    }
+    if seen.dataset:
+        line["dataset"] = seen.dataset
+    if seen.rows:
+        line["rows"] = seen.rows
+    if seen.kind:
+        line["error"] = seen.kind
+    return line
