@@ -5,6 +5,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 
 from fastapi import FastAPI
@@ -93,7 +94,8 @@ def create_app(
     app.add_exception_handler(HTTPException, answer_http_exception)
     app.add_exception_handler(Exception, answer_unforeseen)
     # Around all of FastAPI's own middleware, which a shortcut need not go through.
-    app.middleware_stack = ObservationMiddleware(app.build_middleware_stack(), service.ledger, SHORTCUTS)
+    shortcuts = {place: partial(service.answer, operation) for place, operation in SHORTCUTS.items()}
+    app.middleware_stack = ObservationMiddleware(app.build_middleware_stack(), service.ledger, shortcuts)
     return app
 
 

@@ -1,6 +1,7 @@
 """What is done with rows: read them, run a graph on them, write what it says."""
 
 import asyncio
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,10 @@ INLINE_BYTES = 2**20
 less than they would for the work itself."""
 
 
+FEW = 16
+"""So few numbers are dealt with one by one before numpy would have begun."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """One of the things that can be done with rows.
@@ -45,8 +50,12 @@ class Operation:
 
 def answer_scores(detector: Detector, scores: Matrix) -> Answer:
     """Answers scores (N,) and the decisions that follow from them."""
+    threshold = detector.manifest.threshold
+    fields = {**name_of(detector), "threshold": threshold}
+    if len(scores) <= FEW:
+        widened: list[float] = scores.tolist()
+        return Answer(fields, {"scores": widened, "anomalies": [score >= threshold for score in widened]})
     decided = detector.decide(scores)
-    fields = {**name_of(detector), "threshold": detector.manifest.threshold}
     return Answer(fields, {"scores": decided.scores, "anomalies": decided.anomalies})
 
 
@@ -198,7 +207,7 @@ class Exchange:
         answer, seen = self.operation.answer(detector, results), self.seen
         seen.rows = len(rows)
         if self.operation is SCORE:
-            seen.anomalies = int(np.count_nonzero(answer.arrays["anomalies"]))
+            seen.anomalies = count_true(answer.arrays["anomalies"])
         if self.operation is not DECODE:
             seen.vectors = (detector, rows)
         return reply(self.writes, answer)
@@ -225,12 +234,19 @@ def reply(written: Format, answer: Answer) -> Reply:
     return Reply(content, headers)
 
 
+def count_true(decisions: NDArray[np.bool_] | Sequence[bool]) -> int:
+    """Counts what is true."""
+    return sum(decisions) if isinstance(decisions, list) else int(np.count_nonzero(decisions))
+
+
 def refuse_infinite(results: NDArray[np.floating], name: str) -> None:
     """Checks that results (N,) or (N, *) are finite.
 
     Raises:
         ResultNotFinite: A row's result is not; the row is named.
     """
+    if results.ndim == 1 and len(results) <= FEW and all(map(math.isfinite, results.tolist())):
+        return
     finite = np.isfinite(results)
     if np.count_nonzero(finite) != results.size:
         raise ResultNotFinite(name, int(np.argmin(finite.reshape(len(results), -1).all(axis=1))))

@@ -62,7 +62,8 @@ def write(answer: Answer) -> bytes:
     import pyarrow as pa
 
     columns: dict[str, NDArray[Any]] = {}
-    for name, array in answer.arrays.items():
+    for name, listed in answer.arrays.items():
+        array = np.asarray(listed)
         columns |= dict(zip(answer.columns, array.T, strict=True)) if array.ndim == 2 else {name: array}
     batch = pa.RecordBatch.from_pydict(
         {name: pa.array(np.ascontiguousarray(column)) for name, column in columns.items()},

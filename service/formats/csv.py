@@ -53,7 +53,8 @@ def write(answer: Answer) -> bytes:
     """Writes an answer's arrays as columns, their names in the first line."""
     names: list[str] = []
     columns: list[list[object]] = []
-    for name, array in answer.arrays.items():
+    for name, listed in answer.arrays.items():
+        array = np.asarray(listed)
         names += answer.columns if array.ndim == 2 else [name]
         columns += array.T.tolist() if array.ndim == 2 else [array.tolist()]
     stream = io.StringIO()

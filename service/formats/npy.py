@@ -80,5 +80,5 @@ def read(body: Body, context: Context) -> NpyRows:
 def write(answer: Answer) -> bytes:
     """Writes an answer's first array as it is."""
     stream = io.BytesIO()
-    npy.write_array(stream, next(iter(answer.arrays.values())), allow_pickle=False)
+    npy.write_array(stream, answer.result(), allow_pickle=False)
     return stream.getvalue()

@@ -52,4 +52,4 @@ def read(body: Body, context: Context) -> RawRows:
 
 def write(answer: Answer) -> bytes:
     """Writes an answer's first array as float32."""
-    return next(iter(answer.arrays.values())).astype(FLOAT32).tobytes()
+    return answer.result().astype(FLOAT32).tobytes()

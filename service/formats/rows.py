@@ -30,7 +30,7 @@ class Address:
     version: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """What a reader knows about a request beside its body.
 
@@ -63,20 +63,24 @@ class RowsRequest(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What a request is answered, whatever the format.
 
     Attributes:
         fields: Single values: dataset, version and, of scores, the threshold.
         arrays: The result (N,) or (N, *) and, of scores, the decisions (N,). The first is the one that formats of a
-            single array answer.
+            single array answer. A list stands for an array (N,).
         columns: The names of the result's columns, if it has more than one.
     """
 
     fields: Mapping[str, Any]
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Mapping[str, NDArray[Any] | list[Any]]
     columns: Sequence[str] = ()
+
+    def result(self) -> NDArray[Any]:
+        """Returns the first array."""
+        return np.asarray(next(iter(self.arrays.values())))
 
 
 def check_rows(context: Context, rows: int) -> None:
