@@ -1,5 +1,6 @@
 """``python -m service``: serves the models until SIGTERM or SIGINT, and then finishes what is under way."""
 
+import argparse
 import logging
 import os
 import signal
@@ -8,18 +9,25 @@ from types import FrameType
 from typing import NoReturn
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from service.app import create_app
 from service.errors import StartError
 from service.logs import configure_logging
 from service.settings import Settings
+from service.workers import serve_by_workers
 
 logger = logging.getLogger("service")
 
 
 def main() -> int:
     """Runs the service and returns the process's exit status: 0, or another if it could not start."""
+    parser = argparse.ArgumentParser(prog="python -m service", description="Serve the models until SIGTERM.")
+    parser.add_argument("--workers", metavar="N", help="processes that serve; overrides RADOGAGA_WORKERS")
+    options = parser.parse_args()
+    if options.workers is not None:
+        os.environ["RADOGAGA_WORKERS"] = options.workers
     try:
         settings = Settings()
     except ValidationError as error:
@@ -29,25 +37,36 @@ def main() -> int:
         return 1
     configure_logging(settings.log_level)
     warn_of_unknown_variables()
+    if settings.workers > 1:
+        return serve_by_workers(configuration("service.workers:application", settings, factory=True), settings.workers)
+    return serve(settings)
+
+
+def configuration(app: FastAPI | str, settings: Settings, factory: bool = False) -> uvicorn.Config:
+    """Returns how uvicorn serves the application."""
+    return uvicorn.Config(
+        app,
+        factory=factory,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # they would let any client on this machine choose the address that is logged
+        ws="none",
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+
+
+def serve(settings: Settings) -> int:
+    """Serves in this process; returns 0, or 1 if it could not start."""
     failures: list[StartError] = []
 
     def stop(error: StartError) -> None:
         failures.append(error)
         server.should_exit = True
 
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings, on_start_error=stop),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # they would let any client on this machine choose the address that is logged
-            ws="none",
-            timeout_graceful_shutdown=settings.shutdown_seconds,
-        )
-    )
+    server = uvicorn.Server(configuration(create_app(settings, on_start_error=stop), settings))
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them once more when all is done
         signal.signal(number, leave)
     server.run()

@@ -100,7 +100,7 @@ async def metrics(request: Request) -> Response:
     service = service_of(request)
     service.ledger.flush()
     encoder, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in request.headers.get("accept", "") else "")
-    return Response(encoder(service.metrics.registry), media_type=content_type)
+    return Response(encoder(service.metrics.collected()), media_type=content_type)
 
 
 def service_of(request: Request) -> Service:

@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=1, description="Threads inside one inference; 1 gives the most rows per core for models this small."
     )
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=1, description="Processes that serve, each with all models; one per core is as many as pay."
+    )
     max_rows: Annotated[int, Field(ge=1)] = Field(default=16384, description="Rows taken per request.")
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(
         default=33_554_432, description="Bytes read of a request's body."
