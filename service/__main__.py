@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from service.app import create_app
 from service.errors import StartError
+from service.lane import LaneProtocol
 from service.logs import configure_logging
 from service.settings import Settings
 from service.workers import serve_by_workers
@@ -47,6 +48,7 @@ def configuration(app: FastAPI | str, settings: Settings, factory: bool = False)
     return uvicorn.Config(
         app,
         factory=factory,
+        http=LaneProtocol,
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -19,7 +19,7 @@ from service.inference import Service
 from service.ledger import Ledger
 from service.logs import AccessLog
 from service.metrics import ServiceMetrics
-from service.observation import ObservationMiddleware, observation, problem_of
+from service.observation import ObservationMiddleware, Observer, observation, problem_of
 from service.problems import problem
 from service.quotes import shorten
 from service.repository import ModelRepository
@@ -53,7 +53,8 @@ def create_app(
     """
     metrics = ServiceMetrics()
     logged = settings.log_level in ("debug", "info")
-    service = Service(settings, metrics, Ledger(metrics, (access_log or AccessLog()) if logged else None))
+    ledger = Ledger(metrics, (access_log or AccessLog()) if logged else None)
+    service = Service(settings, metrics, ledger, Observer(ledger))
 
     async def load() -> None:
         runtime = Runtime(settings.provider, settings.threads)
@@ -95,7 +96,7 @@ def create_app(
     app.add_exception_handler(Exception, answer_unforeseen)
     # Around all of FastAPI's own middleware, which a shortcut need not go through.
     shortcuts = {place: partial(service.answer, operation) for place, operation in SHORTCUTS.items()}
-    app.middleware_stack = ObservationMiddleware(app.build_middleware_stack(), service.ledger, shortcuts)
+    app.middleware_stack = ObservationMiddleware(app.build_middleware_stack(), service.observer, shortcuts)
     return app
 
 

@@ -14,6 +14,9 @@ from service.detector import Matrix
 
 Run = Callable[[Matrix], Matrix]
 
+Done = Callable[[Matrix | Exception], None]
+"""What is told the results of some rows, or what the graph raised."""
+
 
 class Batcher:
     """Batches the rows of one graph; to be used by one event loop.
@@ -28,7 +31,7 @@ class Batcher:
         self._run = run
         self._max_rows = max_rows
         self._max_wait = max_wait
-        self._waiting: list[tuple[Matrix, asyncio.Future[Matrix]]] = []
+        self._waiting: list[tuple[Matrix, Done]] = []
         self._rows = 0
         self._flush: asyncio.Handle | None = None
 
@@ -38,17 +41,29 @@ class Batcher:
         Raises:
             Exception: Whatever the graph raised, to each request of the batch.
         """
-        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Matrix] = asyncio.get_running_loop().create_future()
+
+        def done(results: Matrix | Exception) -> None:
+            if future.done():  # a request whose client hung up waits no longer
+                return
+            if isinstance(results, Exception):
+                future.set_exception(results)
+            else:
+                future.set_result(results)
+
+        self.add(rows, done)
+        return await future
+
+    def add(self, rows: Matrix, done: Done) -> None:
+        """Adds rows (N, *) to the next batch, whose results `done` is told."""
         if self._rows + len(rows) > self._max_rows:
             self.flush()
-        future: asyncio.Future[Matrix] = loop.create_future()
-        self._waiting.append((rows, future))
+        self._waiting.append((rows, done))
         self._rows += len(rows)
         if self._rows >= self._max_rows:
             self.flush()
         elif self._flush is None:
-            self._flush = loop.call_soon(self._flush_or_wait)
-        return await future
+            self._flush = asyncio.get_running_loop().call_soon(self._flush_or_wait)
 
     def flush(self) -> None:
         """Runs what waits."""
@@ -61,14 +76,12 @@ class Batcher:
         try:
             results = self._run(waiting[0][0] if len(waiting) == 1 else np.concatenate([rows for rows, _ in waiting]))
         except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
-            for _, future in waiting:
-                if not future.done():
-                    future.set_exception(error)
+            for _, done in waiting:
+                done(error)
             return
         start = 0
-        for rows, future in waiting:
-            if not future.done():  # a request whose client hung up waits no longer
-                future.set_result(results[start : start + len(rows)])
+        for rows, done in waiting:
+            done(results[start : start + len(rows)])
             start += len(rows)
 
     def _flush_or_wait(self) -> None:

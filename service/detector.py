@@ -111,6 +111,8 @@ class Detector:
 
     def count_outside_training_range(self, x: Matrix) -> int:
         """Counts the values of rows (N, M) that are smaller or larger than any the model was fitted on."""
+        if (x.min(axis=0) >= self._lowest).all() and (x.max(axis=0) <= self._highest).all():
+            return 0  # as it mostly is, and found in a fraction of the time
         return int(np.count_nonzero((x < self._lowest) | (x > self._highest)))
 
     def replay(self, examples: bytes, path: Path) -> None:

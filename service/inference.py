@@ -19,6 +19,7 @@ from service.errors import NotReady, Overloaded, ResultNotFinite
 from service.formats import JSON, Answer, Body, Context, Format, format_of, wanted_format
 from service.ledger import Ledger, Observation
 from service.metrics import ServiceMetrics
+from service.observation import Observer
 from service.repository import ModelRepository
 from service.settings import Settings
 
@@ -51,7 +52,8 @@ class Operation:
 def answer_scores(detector: Detector, scores: Matrix) -> Answer:
     """Answers scores (N,) and the decisions that follow from them."""
     threshold = detector.manifest.threshold
-    fields = {**name_of(detector), "threshold": threshold}
+    fields = name_of(detector)
+    fields["threshold"] = threshold
     if len(scores) <= FEW:
         widened: list[float] = scores.tolist()
         return Answer(fields, {"scores": widened, "anomalies": [score >= threshold for score in widened]})
@@ -87,6 +89,7 @@ class Service:
         settings: What the operator set.
         metrics: What Prometheus scrapes.
         ledger: Where requests are counted and logged.
+        observer: What observes them.
         repository: The models, once they are loaded.
         under_way: The number of requests with rows that are being answered.
     """
@@ -94,6 +97,7 @@ class Service:
     settings: Settings
     metrics: ServiceMetrics
     ledger: Ledger
+    observer: Observer
     repository: ModelRepository | None = None
     under_way: int = 0
     patience: Patience = field(init=False)
@@ -133,36 +137,53 @@ class Service:
         Raises:
             ServiceError: The request is refused; `service.errors` draws where.
         """
-        exchange = Exchange(
-            operation,
-            format_of(headers.get(b"content-type", b"")),
-            wanted_format(headers.get(b"accept", b"*/*")),
-            Context(query, operation.field, self.settings.max_rows),
-            self.models(),
-            seen,
-        )
+        exchange = self.exchange(operation, headers, query, seen)
         body = await read_body(headers, receive, self.settings.max_body_bytes, self.patience)
-        if self.under_way >= self.settings.max_in_flight:
-            raise Overloaded(self.settings.max_in_flight)
-        self.under_way += 1
+        self.admit()
         try:
             if len(body) > INLINE_BYTES:
                 return await asyncio.get_running_loop().run_in_executor(self._threads, exchange.answer, body)
             detector, rows = exchange.read(body)
-            if len(rows) < self.settings.max_batch_rows:
-                return exchange.write(detector, rows, await self.run_batched(detector, operation.graph, rows))
-            return exchange.write(detector, rows, detector.run(operation.graph, rows))
+            batcher = self.batcher(detector, operation.graph, rows)
+            results = await batcher(rows) if batcher else detector.run(operation.graph, rows)
+            return exchange.write(detector, rows, results)
         finally:
             self.under_way -= 1
 
-    async def run_batched(self, detector: Detector, graph: GraphName, rows: Matrix) -> Matrix:
-        """Runs a graph on rows together with those of other requests."""
+    def exchange(
+        self, operation: Operation, headers: Mapping[bytes, bytes], query: bytes, seen: Observation
+    ) -> "Exchange":
+        """Begins to answer a request with rows.
+
+        Raises:
+            NotReady: The models are not loaded yet.
+            UnsupportedMediaType: The body is in no format that is read.
+            NotAcceptable: The client takes no format that answers are written in.
+        """
+        models = self.models()
+        reads, writes = format_of(headers.get(b"content-type", b"")), wanted_format(headers.get(b"accept", b"*/*"))
+        return Exchange(operation, reads, writes, Context(query, operation.field, self.settings.max_rows), models, seen)
+
+    def admit(self) -> None:
+        """Counts a request with rows; whoever calls this takes it off `under_way` again.
+
+        Raises:
+            Overloaded: As many as the settings allow are under way.
+        """
+        if self.under_way >= self.settings.max_in_flight:
+            raise Overloaded(self.settings.max_in_flight)
+        self.under_way += 1
+
+    def batcher(self, detector: Detector, graph: GraphName, rows: Matrix) -> Batcher | None:
+        """Returns what takes rows through a graph together with those of other requests, if that is wanted."""
+        most = self.settings.max_batch_rows
+        if len(rows) >= most:
+            return None
         batcher = self._batchers.get((detector, graph))
         if batcher is None:
-            most, wait = self.settings.max_batch_rows, self.settings.max_wait_us / 1e6
-            batcher = Batcher(lambda batch: detector.run(graph, batch), most, wait)
+            batcher = Batcher(lambda batch: detector.run(graph, batch), most, self.settings.max_wait_us / 1e6)
             self._batchers[detector, graph] = batcher
-        return await batcher(rows)
+        return batcher
 
 
 @dataclass(slots=True)

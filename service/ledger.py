@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -20,7 +19,6 @@ from service.logs import AccessLog
 from service.metrics import ServiceMetrics
 
 
-@dataclass(slots=True)
 class Observation:
     """What is known about a request so far.
 
@@ -39,10 +37,6 @@ class Observation:
         started: When it came; `seconds` is how long it then took.
     """
 
-    request_id: str
-    method: str
-    path: str
-    client: str | None
     endpoint: str = "other"
     dataset: str = ""
     rows: int = 0
@@ -50,8 +44,14 @@ class Observation:
     vectors: tuple[Detector, Matrix] | None = None
     kind: str = ""
     status: int = 0
-    started: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
+
+    def __init__(self, request_id: str, method: str, path: str, client: str | None) -> None:
+        self.request_id = request_id
+        self.method = method
+        self.path = path
+        self.client = client
+        self.started = time.perf_counter()
 
 
 class Ledger:
@@ -93,7 +93,8 @@ class Ledger:
                     metrics.anomalies(seen.dataset).inc(seen.anomalies)
         self._count_outside(kept)
         if self._access_log is not None and kept:
-            self._access_log.write(map(line_of, kept))
+            now = datetime.now(UTC)
+            self._access_log.write(line_of(seen, now) for seen in kept)
 
     def _count_outside(self, kept: Iterable[Observation]) -> None:
         rows: dict[Detector, list[Matrix]] = defaultdict(list)
@@ -101,15 +102,16 @@ class Ledger:
             if seen.vectors:
                 rows[seen.vectors[0]].append(seen.vectors[1])
         for detector, parts in rows.items():
-            outside = detector.count_outside_training_range(np.concatenate(parts) if len(parts) > 1 else parts[0])
+            whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            outside = detector.count_outside_training_range(whole)
             if outside:
                 self._metrics.outside(detector.manifest.dataset).inc(outside)
 
 
-def line_of(seen: Observation) -> dict[str, Any]:
+def line_of(seen: Observation, now: datetime) -> dict[str, Any]:
     """Returns a request's line of the access log; what there is nothing to say about is left out."""
     line: dict[str, Any] = {
-        "time": datetime.now(UTC),
+        "time": now,
         "level": "info",
         "logger": "service.access",
         "message": "request",

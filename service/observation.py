@@ -40,46 +40,64 @@ def problem_of(error: ServiceError, seen: Observation) -> Response:
     return problem(error.status, str(error), error.kind, seen.request_id, error.headers)
 
 
+class Observer:
+    """Gives requests their ids, and the ledger what became of them.
+
+    Arguments:
+        ledger: Where requests are counted and logged.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._prefix = os.urandom(8).hex()
+        self._ids = itertools.count()
+
+    def begin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Observation:
+        """Begins to observe a request; its id is the client's own if that is harmless to log."""
+        sent, client = headers.get(b"x-request-id"), scope.get("client")
+        new = sent is None or not REQUEST_ID.fullmatch(sent)
+        self._ledger.in_flight += 1
+        return Observation(
+            f"{self._prefix}{next(self._ids):016x}" if new else sent.decode(),  # type: ignore[union-attr]
+            scope["method"],
+            scope["path"],
+            client[0] if client else None,
+        )
+
+    def end(self, seen: Observation) -> None:
+        """Ends it."""
+        self._ledger.in_flight -= 1
+        self._ledger.add(seen)
+
+
 class ObservationMiddleware:
     """Gives every request an id, and turns an unforeseen error into a logged 500.
 
     Arguments:
         app: The routes.
-        ledger: Where requests are counted and logged.
+        observer: What observes requests.
         shortcuts: What answers requests of a method and path at once: routing, which finds no parameters in their
             paths, would cost as much as scoring a row.
     """
 
-    def __init__(self, app: ASGIApp, ledger: Ledger, shortcuts: Mapping[tuple[str, str], Shortcut]) -> None:
+    def __init__(self, app: ASGIApp, observer: Observer, shortcuts: Mapping[tuple[str, str], Shortcut]) -> None:
         self.app = app
-        self.ledger = ledger
+        self.observer = observer
         self.shortcuts = shortcuts
-        self._ids = itertools.count()
-        self._prefix = ""
-        self._process = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers an ASGI request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        method, path, client = scope["method"], scope["path"], scope.get("client")
         headers = dict(scope["headers"])
-        sent_id = headers.get(b"x-request-id")
-        seen = Observation(
-            sent_id.decode() if sent_id and REQUEST_ID.fullmatch(sent_id) else self.new_id(),
-            method,
-            path,
-            client[0] if client else None,
-        )
-        scope["observation"] = seen
-        shortcut = self.shortcuts.get((method, path))
-        self.ledger.in_flight += 1
+        seen = scope["observation"] = self.observer.begin(scope, headers)
+        shortcut = self.shortcuts.get((seen.method, seen.path))
         try:
             if shortcut is None:
                 await self._route(scope, receive, send, seen)
             else:
-                seen.endpoint = path
+                seen.endpoint = seen.path
                 await answer(await shortcut(headers, scope["query_string"], receive, seen), send, seen)
         except ServiceError as error:
             await answer(problem_of(error, seen), send, seen)
@@ -87,18 +105,11 @@ class ObservationMiddleware:
             seen.status, seen.kind = CLIENT_CLOSED_REQUEST, "client_disconnected"
         except asyncio.CancelledError:  # the time that SIGTERM leaves to requests under way is over
             await answer_if_none(ShuttingDown(), send, seen)
-        except Exception:
-            logger.exception("unforeseen error", extra={"fields": {"request_id": seen.request_id}})
+        except Exception:  # noqa: BLE001 - the log has it
+            log_unforeseen(seen)
             await answer_if_none(InternalError(), send, seen)
         finally:
-            self.ledger.in_flight -= 1
-            self.ledger.add(seen)
-
-    def new_id(self) -> str:
-        """Returns an id that no other request has: random for the process, and counted in it."""
-        if self._process != os.getpid():
-            self._process, self._prefix = os.getpid(), os.urandom(8).hex()
-        return f"{self._prefix}{next(self._ids):016x}"
+            self.observer.end(seen)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, seen: Observation) -> None:
         async def send_with_id(message: Message) -> None:
@@ -111,6 +122,11 @@ class ObservationMiddleware:
             await self.app(scope, receive, send_with_id)
         finally:
             seen.endpoint = getattr(scope.get("route"), "path", seen.endpoint)
+
+
+def log_unforeseen(seen: Observation) -> None:
+    """Logs the exception that is being handled."""
+    logger.exception("unforeseen error", extra={"fields": {"request_id": seen.request_id}})
 
 
 async def answer(response: Response, send: Send, seen: Observation) -> None:

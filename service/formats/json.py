@@ -39,6 +39,12 @@ KEPT_BYTES = 2**20
 
 MEDIA_TYPE = "application/json"
 
+FIELDS = ("dataset", "version", "vectors or latents")
+"""What a body has; the version may be missing."""
+
+LONG = 2**16
+"""Bytes from which on numpy counts faster than `bytes.count`."""
+
 _parsers = threading.local()
 
 
@@ -167,18 +173,17 @@ def _read_fast(body: Body, context: Context) -> tuple[Address, NDArray[np.float6
         document = _parser(len(body)).parse(body)
         if not isinstance(document, simdjson.Object):
             return None
-        names = list(document)
-        if len(set(names)) != len(names) or not {"dataset", field} <= set(names) <= {"dataset", "version", field}:
-            return None
         dataset, rows = document["dataset"], document[field]
-        version = document["version"] if "version" in names else None
+        version = document["version"] if len(document) == len(FIELDS) else None
+        if len(document) > len(FIELDS) or (version is None and len(document) != len(FIELDS) - 1):
+            return None  # another field, or one twice, or a version that is null
         if not (isinstance(dataset, str) and isinstance(rows, simdjson.Array)):
             return None
         if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
             return None
         matrix = _matrix(rows, body)
         return None if matrix is None else (Address(dataset, version), matrix)
-    except (ValueError, TypeError, RuntimeError):  # simdjson's words for what the strict reading says better
+    except (ValueError, TypeError, KeyError, RuntimeError):  # simdjson's words for what the strict reading says better
         return None
 
 
@@ -193,7 +198,11 @@ def matrix_of(body: Body) -> NDArray[np.float64] | None:
 
 def _matrix(rows: simdjson.Array, body: Body) -> NDArray[np.float64] | None:
     widths = {len(row) for row in rows}  # type: ignore[arg-type]  # what has no length is no row, and a TypeError
-    if len(widths) != 1 or body.count(b"[") != len(rows) + 1:
+    if len(body) < LONG:
+        brackets = body.count(b"[")
+    else:
+        brackets = int(np.count_nonzero(np.frombuffer(body, dtype=np.uint8) == ord("[")))
+    if len(widths) != 1 or brackets != len(rows) + 1:
         return None
     return np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64).reshape(len(rows), -1)
 

@@ -34,7 +34,7 @@ def rows(*values: float) -> Matrix:
 
 def together(*requests: Coroutine[Any, Any, Matrix]) -> list[Any]:
     async def gather() -> list[Any]:
-        return await asyncio.gather(*requests, return_exceptions=True)
+        return list(await asyncio.gather(*requests, return_exceptions=True))
 
     return asyncio.run(gather())
 
@@ -118,7 +118,7 @@ def test_scores_are_the_same_to_the_last_bit_whatever_the_batch(client: TestClie
             detector = service.models().find("kddcup99")
             starts = np.cumsum([0, *sizes])
             parts = [x[start : start + size] for start, size in zip(starts, sizes, strict=False)]
-            scored = await asyncio.gather(*(service.run_batched(detector, "scorer", part) for part in parts))
+            scored = await asyncio.gather(*(service.batcher(detector, "scorer", part)(part) for part in parts))
             return [float(score) for score in np.concatenate(scored)]
 
         assert asyncio.run(post_all()) == alone

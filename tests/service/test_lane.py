@@ -1,0 +1,177 @@
+"""The fast lane answers what ASGI would, for every way in which bytes can arrive."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server import SECONDS, Server, serving
+from tests.service.requests import ROW
+
+BODY = json.dumps({"dataset": "thyroid", "vectors": [ROW]}).encode()
+
+
+@pytest.fixture(scope="module", params=[1, 16], ids=["alone", "batching"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    log = tmp_path_factory.mktemp("lane") / "log"
+    settings = {"max_batch_rows": request.param, "max_wait_us": 2000, "max_body_bytes": 2_000_000}
+    with serving(log, **settings) as started, started.client():
+        yield started
+
+
+def connect(server: Server) -> socket.socket:
+    host, port = server.url().removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=SECONDS)
+
+
+def request(body: bytes = BODY, *headers: str, path: str = "/score", version: str = "1.1") -> bytes:
+    lines = [f"POST {path} HTTP/{version}", "host: x", f"content-length: {len(body)}", *headers]
+    if not any(header.startswith("content-type") for header in headers):
+        lines.append("content-type: application/json")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def read(connection: socket.socket, rest: bytes = b"") -> tuple[int, dict[str, str], Any, bytes]:
+    """Reads one answer: its status, its header, its body, and what came behind it."""
+    while b"\r\n\r\n" not in rest:
+        received = connection.recv(65_536)
+        assert received, rest
+        rest += received
+    head, _, rest = rest.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    while len(rest) < int(headers["content-length"]):
+        rest += connection.recv(65_536)
+    length = int(headers["content-length"])
+    return int(first.split()[1]), headers, json.loads(rest[:length]), rest[length:]
+
+
+@pytest.fixture(scope="module")
+def expected(server: Server) -> Any:  # noqa: ANN401 - JSON
+    """The answer that ASGI gives, for a body in two parts."""
+    with connect(server) as connection:
+        whole = request()
+        connection.sendall(whole[:-10])
+        time.sleep(0.1)
+        connection.sendall(whole[-10:])
+        status, _, answer, _ = read(connection)
+    assert status == 200
+    return answer
+
+
+def test_a_request_in_one_piece(server: Server, expected: object) -> None:
+    with connect(server) as connection:
+        for _ in range(3):
+            connection.sendall(request(BODY, "x-request-id: abc"))
+            status, headers, answer, rest = read(connection)
+            assert (status, answer, rest) == (200, expected, b"")
+            assert headers["x-request-id"] == "abc"
+            assert headers["content-type"] == "application/json"
+            assert headers["date"]
+    deadline = time.monotonic() + SECONDS
+    while len(lines := [line for line in server.lines() if line.get("request_id") == "abc"]) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert [line["status"] for line in lines] == [200] * 3
+    assert lines[-1]["rows"] == 1
+
+
+def test_bytes_one_by_one(server: Server, expected: object) -> None:
+    with connect(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in request():
+            connection.sendall(bytes([byte]))
+        assert read(connection)[2] == expected
+
+
+def test_pipelined_requests_are_answered_in_their_order(server: Server, expected: dict[str, Any]) -> None:
+    with connect(server) as connection:
+        live = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n"
+        wrong = request(b"{}")
+        connection.sendall(request() + live + request() + wrong + request()[:-5])
+        answers, rest = [], b""
+        for _ in range(4):
+            status, _, answer, rest = read(connection, rest)
+            answers.append((status, answer if status == 200 else answer["detail"]))
+        connection.sendall(request()[-5:])
+        answers.append((read(connection, rest)[0], None))
+    missing = (422, "dataset is missing, expected a string.")
+    assert answers == [(200, expected), (200, {"status": "alive"}), (200, expected), missing, (200, None)]
+
+
+REFUSED = [
+    (request(b"{"), 400, "malformed_body"),
+    (request(BODY.replace(b"thyroid", b"unknown")), 404, "dataset_not_found"),
+    (request(b'{"dataset": "thyroid", "vectors": [[1]]}'), 422, "wrong_width"),
+    (request(BODY, "content-type: text/plain"), 415, "unsupported_media_type"),
+    (request(BODY, "accept: text/html"), 406, "not_acceptable"),
+    (request(BODY, "content-encoding: gzip"), 400, "malformed_body"),
+    (request(b" " * 2_000_001), 413, "body_too_large"),
+]
+
+
+@pytest.mark.parametrize(("sent", "status", "kind"), REFUSED, ids=[kind for _, _, kind in REFUSED])
+def test_what_is_refused(server: Server, sent: bytes, status: int, kind: str) -> None:
+    with connect(server) as connection:
+        connection.sendall(sent)
+        found, headers, problem, _ = read(connection)
+        assert (found, problem["kind"]) == (status, kind)
+        assert headers["content-type"] == "application/problem+json"
+        assert headers["x-request-id"] == problem["request_id"]
+
+
+def test_connections_are_closed_when_they_are_asked_to_be(server: Server) -> None:
+    for sent in (request(BODY, "connection: close"), request(version="1.0")):
+        with connect(server) as connection:
+            connection.sendall(sent)
+            status, headers, _, _ = read(connection)
+            assert (status, headers["connection"]) == (200, "close")
+            assert connection.recv(1) == b""
+
+
+def test_a_client_that_expects_to_be_asked_for_its_body(server: Server, expected: object) -> None:
+    with connect(server) as connection:
+        whole = request(BODY, "expect: 100-continue")
+        connection.sendall(whole[: -len(BODY)])
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(BODY)
+        assert read(connection)[2] == expected
+
+
+def test_clients_that_hang_up_leave_nothing_behind(server: Server) -> None:
+    for _ in range(20):
+        connection = connect(server)
+        connection.sendall(request() * 3)
+        connection.close()
+    with server.client() as client:
+        deadline = time.monotonic() + SECONDS
+        while "radogaga_requests_in_flight 1.0" not in client.get("/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_many_at_once(server: Server, expected: object) -> None:
+    def ask(_: int) -> list[object]:
+        with connect(server) as connection:
+            answers = []
+            for _ in range(20):
+                connection.sendall(request())
+                answers.append(read(connection)[2])
+            return answers
+
+    with ThreadPoolExecutor(8) as pool:
+        assert [answer for answers in pool.map(ask, range(8)) for answer in answers] == [expected] * 160
+
+
+def test_a_start_in_the_lane_is_answered_while_models_load(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as starting, connect(starting) as connection:
+        connection.sendall(request())
+        status, headers, answer, _ = read(connection)
+        assert status in (200, 503)
+        if status == 503:
+            assert (answer["kind"], headers["retry-after"]) == ("not_ready", "1")
