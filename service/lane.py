@@ -1,10 +1,11 @@
-"""A fast lane beside ASGI for requests with rows that arrive whole.
+"""A fast lane beside ASGI for requests with rows.
 
-Most requests for a few rows come in one piece, and all that is done with them takes less time than the task, the
-events and the messages that ASGI needs for each. They are answered where their bytes are read; everything else (bodies
-in parts, compressed or long ones, other paths, clients that don't read) goes ASGI's way, as it would without this.
+All that is done with a few rows takes less time than the task, the events and the messages that ASGI needs for a
+request. So such requests are answered where the last of their bytes is read; everything else (bodies that are long,
+slow, compressed or without a length, other paths, clients that don't read) goes ASGI's way, as it would without this.
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -22,29 +23,56 @@ from service.routes import SHORTCUTS
 
 T = TypeVar("T")
 
+MOST_DIGITS = 10
+"""Digits of a length that is worth being looked at."""
+
+
+HELD_SECONDS = 1.0
+"""How long a request may stay in the lane before it is complete; ASGI's way has its own limit behind this."""
+
 
 class LaneProtocol(HttpToolsProtocol):
     """uvicorn's protocol with the fast lane."""
 
     _held: RequestResponseCycle | None = None
-    """A request of the lane whose body may still be incomplete."""
+    """A request of the lane whose body is still incomplete."""
+
+    _timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Reads bytes; a request that is not complete with them goes ASGI's way."""
+        """Reads bytes; a request that is incomplete with them may wait for the rest, but not for long."""
         super().data_received(data)
+        if self._held is not None and self._timer is None:
+            declared = dict(self._held.scope["headers"]).get(b"content-length", b"")
+            if declared.isdigit() and len(declared) < MOST_DIGITS and int(declared) <= INLINE_BYTES:
+                self._timer = self.loop.call_later(HELD_SECONDS, self._leave_lane)
+            else:
+                self._leave_lane()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Lets ASGI find out about a request that will never be complete."""
+        super().connection_lost(exc)
         if self._held is not None:
-            self._leave_lane(self._held)
+            self._leave_lane()
+
+    def on_body(self, body: bytes) -> None:
+        """Keeps a part of a body."""
+        if self._held is None:
+            super().on_body(body)
+        else:
+            self._held.body += body
 
     def on_message_complete(self) -> None:
         """Answers a request that is held, now that it is complete."""
         super().on_message_complete()
-        cycle, self._held = self._held, None
+        cycle = self._held
         if cycle is None:
             return
         headers = dict(cycle.scope["headers"])
         if len(cycle.body) > INLINE_BYTES or b"content-encoding" in headers or self.flow.write_paused:
-            self._leave_lane(cycle)
+            self._leave_lane()
         else:
+            self._let_go()
             self._answer(cycle, headers, SHORTCUTS[cycle.scope["method"], cycle.scope["path"]])
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - uvicorn's
@@ -54,9 +82,18 @@ class LaneProtocol(HttpToolsProtocol):
         else:
             super()._start_asgi_task(cycle, app)
 
-    def _leave_lane(self, cycle: RequestResponseCycle) -> None:
+    def _let_go(self) -> None:
         self._held = None
-        super()._start_asgi_task(cycle, self.app)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _leave_lane(self) -> None:
+        cycle = self._held
+        self._let_go()
+        if cycle is not None:
+            cycle.message_event.set()
+            super()._start_asgi_task(cycle, self.app)
 
     def _answer(self, cycle: RequestResponseCycle, headers: dict[bytes, bytes], operation: Operation) -> None:
         service: Service = self.app.state.service
@@ -71,7 +108,7 @@ class LaneProtocol(HttpToolsProtocol):
             service.admit()
             batcher = None
             try:
-                detector, rows = exchange.read(bytes(cycle.body))
+                detector, rows = exchange.read(cycle.body)
                 batcher = service.batcher(detector, operation.graph, rows)
                 if batcher is None:
                     return exchange.write(detector, rows, detector.run(operation.graph, rows))

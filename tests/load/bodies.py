@@ -34,7 +34,7 @@ def rows_of(count: int) -> NDArray[np.float64]:
 
 def document(x: NDArray[np.float64]) -> bytes:
     """Writes rows as this service takes them, and everything that has no format of its own."""
-    return orjson.dumps({"dataset": "kddcup99", "vectors": x}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps({"dataset": "kddcup99", "version": 1, "vectors": x}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def v2(x: NDArray[np.float64]) -> bytes:

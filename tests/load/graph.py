@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-GRAPH = Path(__file__).parents[2] / "models" / "kddcup99" / "2" / "scorer.onnx"
+GRAPH = Path(__file__).parents[2] / "models" / "kddcup99" / "1" / "scorer.onnx"
 
 FEATURES = 121
 

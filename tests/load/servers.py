@@ -59,7 +59,7 @@ class Candidate:
 
 def service(settle: float = 0.0, **settings: object) -> Candidate:
     """Returns this service with settings; everything it does for an operator stays on."""
-    path = "/score?dataset=kddcup99"
+    path = "/score?dataset=kddcup99&version=1"
     return Candidate(lambda _: list(SERVICE), path_float32=path, settings=settings, settle=settle)
 
 

@@ -27,7 +27,7 @@ def post(application: ASGIApp, content: bytes, headers: tuple[str, ...]) -> http
 @pytest.fixture(scope="module")
 def scores() -> np.ndarray:
     """The service's scores of three rows."""
-    detector = Detector.load(MODELS / "kddcup99" / "2", Runtime("cpu"))
+    detector = Detector.load(MODELS / "kddcup99" / "1", Runtime("cpu"))
     return detector.score(bodies.rows_of(3).astype(np.float32)).scores
 
 
