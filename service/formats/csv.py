@@ -34,7 +34,7 @@ def read(body: Body, context: Context) -> NamedRows:
         TooManyRows: There are more rows than one request may carry.
     """
     address = address_of(context.query)
-    body = bytes(body).removeprefix(codecs.BOM_UTF8)
+    body = bytes(body).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
     first, _, rest = body.partition(b"\n")
     names = _cells(_text(first)) if not any(byte in first for byte in UNUSUAL) else None
     if names is not None:

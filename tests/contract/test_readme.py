@@ -17,7 +17,9 @@ from training.__main__ import parser
 from training.experiments import EXPERIMENTS
 
 README = (ROOT / "README.md").read_text()
-TWO_COMMANDS, REQUEST, TRAINING, REPRODUCTION = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+TWO_COMMANDS, REQUEST, CSV, TRAINING, REPRODUCTION = re.findall(
+    r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
+)
 ANSWER, PROBLEM = (json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
 
 MAKE = ["make", "--no-print-directory", f"VENV={sys.prefix}", f"--old-file={sys.prefix}/.serving"]
@@ -35,7 +37,7 @@ def send(curl: str, port: str) -> httpx.Response:
     url, *options = words[2:]
     given = dict(zip(options[::2], options[1::2], strict=True))
     name, _, value = given.pop("-H").partition(": ")
-    body = given.pop("-d")
+    body = given.pop("-d", None) or given.pop("--data-binary")
     assert not given
     return httpx.post(url.replace(":8000", f":{port}"), content=body, headers={name: value}, trust_env=False)
 
@@ -44,6 +46,8 @@ def test_make_serve_answers_the_documented_request(tmp_path: Path) -> None:
     assert commands(TWO_COMMANDS)[0] == ["make", "serve"]
     with serving(tmp_path / "log", [*MAKE, "serve"]) as server, server.client() as client:
         answer = send(REQUEST, str(client.base_url.port)).json()
+        named = send(CSV, str(client.base_url.port)).json()
+    assert named["scores"] == answer["scores"][1:]
     assert answer.pop("scores") == pytest.approx(ANSWER["scores"], rel=1e-4, abs=1e-4)
     assert answer == {name: value for name, value in ANSWER.items() if name != "scores"}
 

@@ -18,6 +18,7 @@ SAME = [
     USUAL.replace(",", " , "),
     "\ufeff" + USUAL,
     "a,b,c\n" + USUAL,
+    "\n\r\na,b,c\n" + USUAL,
     " a , b,c \r\n" + USUAL,
     "c,a,b\n3,1.5,-2\n1e6,.25,0.005\n",
     '"a","b","c"\n' + USUAL,
