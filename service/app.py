@@ -5,7 +5,6 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from http import HTTPStatus
 
 from fastapi import FastAPI
@@ -23,7 +22,7 @@ from service.observation import ObservationMiddleware, Observer, observation, pr
 from service.problems import problem
 from service.quotes import shorten
 from service.repository import ModelRepository
-from service.routes import SHORTCUTS, router
+from service.routes import router
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -94,9 +93,7 @@ def create_app(
     app.add_exception_handler(ServiceError, answer_service_error)
     app.add_exception_handler(HTTPException, answer_http_exception)
     app.add_exception_handler(Exception, answer_unforeseen)
-    # Around all of FastAPI's own middleware, which a shortcut need not go through.
-    shortcuts = {place: partial(service.answer, operation) for place, operation in SHORTCUTS.items()}
-    app.middleware_stack = ObservationMiddleware(app.build_middleware_stack(), service.observer, shortcuts)
+    app.middleware_stack = ObservationMiddleware(app.build_middleware_stack(), service.observer)  # around all of it
     return app
 
 

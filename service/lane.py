@@ -19,7 +19,7 @@ from service.errors import BodyTooLarge, InternalError, ServiceError
 from service.inference import INLINE_BYTES, Exchange, Operation, Service
 from service.ledger import Observation
 from service.observation import CLIENT_CLOSED_REQUEST, log_unforeseen, problem_of
-from service.routes import SHORTCUTS
+from service.routes import OPERATIONS
 
 T = TypeVar("T")
 
@@ -73,11 +73,12 @@ class LaneProtocol(HttpToolsProtocol):
             self._leave_lane()
         else:
             self._let_go()
-            self._answer(cycle, headers, SHORTCUTS[cycle.scope["method"], cycle.scope["path"]])
+            self._answer(cycle, headers, OPERATIONS[cycle.scope["path"]])
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - uvicorn's
         scope = cycle.scope
-        if (scope["method"], scope["path"]) in SHORTCUTS and cycle.more_body and not cycle.waiting_for_100_continue:
+        rows = scope["method"] == "POST" and scope["path"] in OPERATIONS
+        if rows and cycle.more_body and not cycle.waiting_for_100_continue:
             self._held = cycle
         else:
             super()._start_asgi_task(cycle, app)

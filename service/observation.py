@@ -8,7 +8,7 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -23,9 +23,6 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CLIENT_CLOSED_REQUEST = 499
 """The status under which a client that hung up is logged and counted; it never sees an answer."""
-
-Shortcut = Callable[[Mapping[bytes, bytes], bytes, Receive, Observation], Awaitable[Response]]
-"""What answers a request, given its headers, its query, its body and what is known about it."""
 
 
 def observation(request: Request) -> Observation:
@@ -76,42 +73,19 @@ class ObservationMiddleware:
     Arguments:
         app: The routes.
         observer: What observes requests.
-        shortcuts: What answers requests of a method and path at once: routing, which finds no parameters in their
-            paths, would cost as much as scoring a row.
     """
 
-    def __init__(self, app: ASGIApp, observer: Observer, shortcuts: Mapping[tuple[str, str], Shortcut]) -> None:
+    def __init__(self, app: ASGIApp, observer: Observer) -> None:
         self.app = app
         self.observer = observer
-        self.shortcuts = shortcuts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers an ASGI request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        seen = scope["observation"] = self.observer.begin(scope, headers)
-        shortcut = self.shortcuts.get((seen.method, seen.path))
-        try:
-            if shortcut is None:
-                await self._route(scope, receive, send, seen)
-            else:
-                seen.endpoint = seen.path
-                await answer(await shortcut(headers, scope["query_string"], receive, seen), send, seen)
-        except ServiceError as error:
-            await answer(problem_of(error, seen), send, seen)
-        except ClientDisconnect:
-            seen.status, seen.kind = CLIENT_CLOSED_REQUEST, "client_disconnected"
-        except asyncio.CancelledError:  # the time that SIGTERM leaves to requests under way is over
-            await answer_if_none(ShuttingDown(), send, seen)
-        except Exception:  # noqa: BLE001 - the log has it
-            log_unforeseen(seen)
-            await answer_if_none(InternalError(), send, seen)
-        finally:
-            self.observer.end(seen)
+        seen = scope["observation"] = self.observer.begin(scope, dict(scope["headers"]))
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send, seen: Observation) -> None:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
@@ -120,24 +94,22 @@ class ObservationMiddleware:
 
         try:
             await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            seen.status, seen.kind = CLIENT_CLOSED_REQUEST, "client_disconnected"
+        except asyncio.CancelledError:  # the time that SIGTERM leaves to requests under way is over
+            await self._answer(ShuttingDown(), seen, scope, receive, send_with_id)
+        except Exception:  # noqa: BLE001 - the log has it
+            log_unforeseen(seen)
+            await self._answer(InternalError(), seen, scope, receive, send_with_id)
         finally:
             seen.endpoint = getattr(scope.get("route"), "path", seen.endpoint)
+            self.observer.end(seen)
+
+    async def _answer(self, error: ServiceError, seen: Observation, scope: Scope, receive: Receive, send: Send) -> None:
+        if not seen.status:
+            await problem_of(error, seen)(scope, receive, send)
 
 
 def log_unforeseen(seen: Observation) -> None:
     """Logs the exception that is being handled."""
     logger.exception("unforeseen error", extra={"fields": {"request_id": seen.request_id}})
-
-
-async def answer(response: Response, send: Send, seen: Observation) -> None:
-    """Sends a whole response, with the request's id."""
-    seen.status = response.status_code
-    headers = [*response.raw_headers, (b"x-request-id", seen.request_id.encode())]
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body})
-
-
-async def answer_if_none(error: ServiceError, send: Send, seen: Observation) -> None:
-    """Sends an error, unless something else was sent already."""
-    if not seen.status:
-        await answer(problem_of(error, seen), send, seen)

@@ -19,11 +19,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         "description": text,
     }
     for status, text in {
-        400: "The body is not JSON.",
-        408: "The body did not arrive in time.",
+        400: "The body is not what it is declared as.",
         404: "No such dataset or version; the known ones are named.",
+        406: "No format that answers are written in is accepted.",
+        408: "The body did not arrive in time.",
         413: "Too many bytes or rows.",
-        415: "The body is not declared as application/json, or as compressed.",
+        415: "The body is declared as something that isn't read, or as compressed in another way.",
         422: "A field or value is wrong; it is named.",
         500: "Something unforeseen; the log has it.",
         503: "The models are being loaded, too many requests are under way, or the service is shutting down.",
@@ -37,8 +38,7 @@ router = APIRouter(responses={500: ERRORS[500]})
 
 @router.post(
     "/score",
-    response_model=schemas.ScoreAnswer,
-    responses=ERRORS,
+    responses=schemas.answers_in(schemas.ScoreAnswer) | ERRORS,
     openapi_extra=schemas.body_of(schemas.RowsRequest, {"dataset": "thyroid", "vectors": [EXAMPLE]}),
 )
 async def score(request: Request) -> Response:
@@ -48,8 +48,7 @@ async def score(request: Request) -> Response:
 
 @router.post(
     "/encode",
-    response_model=schemas.EncodeAnswer,
-    responses=ERRORS,
+    responses=schemas.answers_in(schemas.EncodeAnswer) | ERRORS,
     openapi_extra=schemas.body_of(schemas.RowsRequest, {"dataset": "thyroid", "vectors": [EXAMPLE]}),
 )
 async def encode(request: Request) -> Response:
@@ -59,8 +58,7 @@ async def encode(request: Request) -> Response:
 
 @router.post(
     "/decode",
-    response_model=schemas.DecodeAnswer,
-    responses=ERRORS,
+    responses=schemas.answers_in(schemas.DecodeAnswer) | ERRORS,
     openapi_extra=schemas.body_of(schemas.LatentsRequest, {"dataset": "thyroid", "latents": [[0.0] * 6]}),
 )
 async def decode(request: Request) -> Response:
@@ -150,5 +148,5 @@ def describe_model(detector: Detector, newest: bool) -> schemas.ModelDescription
     )
 
 
-SHORTCUTS = {("POST", "/score"): SCORE, ("POST", "/encode"): ENCODE, ("POST", "/decode"): DECODE}
-"""What is done with rows, by method and path."""
+OPERATIONS = {"/score": SCORE, "/encode": ENCODE, "/decode": DECODE}
+"""What is done with rows that are posted, by path."""

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.formats import FORMATS
 from service.manifest import Calibration, Evaluation, Feature
 
 Row = list[float]
@@ -120,6 +121,21 @@ def in_path(name: str) -> dict[str, Any]:
 
 
 def body_of(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    """Describes a request's body for OpenAPI; the body itself is read by `service.parsing`."""
-    content = {"application/json": {"schema": model.model_json_schema(), "example": example}}
-    return {"requestBody": {"required": True, "content": content}}
+    """Describes a request's body for OpenAPI; the body itself is read by `service.formats`."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content = dict.fromkeys(FORMATS, binary) | {
+        "application/json": {"schema": model.model_json_schema(), "example": example},
+        "text/csv": {"schema": {"type": "string"}},
+    }
+    text = "which model rows are for that are not JSON"
+    parameters = [
+        {"name": name, "in": "query", "description": f"The {name}, {text}.", "schema": {"type": kind}}
+        for name, kind in (("dataset", "string"), ("version", "integer"))
+    ]
+    return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
+
+
+def answers_in(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """Describes the formats of an answer for OpenAPI."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {200: {"model": model, "content": {name: binary for name in FORMATS if name != "application/json"}}}

@@ -17,9 +17,7 @@ from training.__main__ import parser
 from training.experiments import EXPERIMENTS
 
 README = (ROOT / "README.md").read_text()
-TWO_COMMANDS, REQUEST, CSV, TRAINING, REPRODUCTION = re.findall(
-    r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
-)
+TWO_COMMANDS, REQUEST, CSV, TRAINING, REPRODUCTION = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 ANSWER, PROBLEM = (json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
 
 MAKE = ["make", "--no-print-directory", f"VENV={sys.prefix}", f"--old-file={sys.prefix}/.serving"]

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from service import inference
 from service.app import create_app
-from service.formats import Body
+from service.formats import FORMATS, Body
 from service.inference import Exchange
 from service.settings import Settings
 from tests.server import MODELS, SHIPPED
@@ -175,7 +175,10 @@ def test_openapi_describes_requests_answers_and_errors(client: TestClient) -> No
     score = openapi["paths"]["/score"]["post"]
     schema = score["requestBody"]["content"]["application/json"]["schema"]
     assert set(schema["properties"]) == {"dataset", "version", "vectors"}
-    assert set(score["responses"]) == {"200", "400", "404", "408", "413", "415", "422", "500", "503"}
+    assert set(score["requestBody"]["content"]) == set(FORMATS)
+    assert set(score["responses"]["200"]["content"]) == set(FORMATS)
+    assert [parameter["name"] for parameter in score["parameters"]] == ["dataset", "version"]
+    assert set(score["responses"]) == {"200", "400", "404", "406", "408", "413", "415", "422", "500", "503"}
     assert "application/problem+json" in score["responses"]["422"]["content"]
     assert set(openapi["paths"]["/datasets/{name}"]["get"]["responses"]) == {"200", "404", "500", "503"}
     assert "HTTPValidationError" not in openapi["components"]["schemas"]
