@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import InternalError, ServiceError, StartError
+from service.errors import ServiceError, StartError
 from service.inference import Service
 from service.ledger import Ledger
 from service.logs import AccessLog
@@ -90,16 +90,10 @@ def create_app(
     )
     app.state.service = service
     app.include_router(router)
+    app.add_middleware(ObservationMiddleware, observer=service.observer)
     app.add_exception_handler(ServiceError, answer_service_error)
     app.add_exception_handler(HTTPException, answer_http_exception)
-    app.add_exception_handler(Exception, answer_unforeseen)
-    app.middleware_stack = ObservationMiddleware(app.build_middleware_stack(), service.observer)  # around all of it
     return app
-
-
-async def answer_unforeseen(request: Request, _: Exception) -> Response:
-    """Answers what nobody thought of; starlette raises it again, so that it is logged."""
-    return problem_of(InternalError(), observation(request))
 
 
 async def answer_service_error(request: Request, error: Exception) -> Response:
