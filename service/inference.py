@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -138,15 +139,29 @@ class Service:
             ServiceError: The request is refused; `service.errors` draws where.
         """
         exchange = self.exchange(operation, headers, query, seen)
+        return await self.carry_out(exchange, headers, receive)
+
+    async def carry_out(self, work: "Work", headers: Mapping[bytes, bytes], receive: Receive) -> Response:
+        """Reads a request's body, and does what it asks for where that suits its length.
+
+        Arguments:
+            work: How to read and to answer it.
+            headers: The request's headers, their names in lower case.
+            receive: Gives the body.
+
+        Raises:
+            ServiceError: The request is refused; `service.errors` draws where.
+        """
+        graph = work.operation.graph
         body = await read_body(headers, receive, self.settings.max_body_bytes, self.patience)
         self.admit()
         try:
             if len(body) > INLINE_BYTES:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, exchange.answer, body)
-            detector, rows = exchange.read(body)
-            batcher = self.batcher(detector, operation.graph, rows)
-            results = await batcher(rows) if batcher else detector.run(operation.graph, rows)
-            return exchange.write(detector, rows, results)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work.answer, body)
+            detector, rows = work.read(body)
+            batcher = self.batcher(detector, graph, rows)
+            results = await batcher(rows) if batcher else detector.run(graph, rows)
+            return work.write(detector, rows, results)
         finally:
             self.under_way -= 1
 
@@ -186,9 +201,50 @@ class Service:
         return batcher
 
 
-@dataclass(slots=True)
-class Exchange:
+class Work(ABC):
     """A request with rows, from its body to its answer, apart from where the graph runs.
+
+    Attributes:
+        operation: What to do with the rows.
+    """
+
+    __slots__ = ()
+
+    operation: Operation
+
+    def answer(self, body: Body) -> Response:
+        """Does everything at once."""
+        detector, rows = self.read(body)
+        return self.write(detector, rows, detector.run(self.operation.graph, rows))
+
+    @abstractmethod
+    def read(self, body: Body) -> tuple[Detector, Matrix]:
+        """Reads a body's rows, and finds the model they are for."""
+
+    @abstractmethod
+    def write(self, detector: Detector, rows: Matrix, results: Matrix) -> Response:
+        """Writes what the graph made of the rows."""
+
+
+def conclude(operation: Operation, detector: Detector, rows: Matrix, results: Matrix, seen: Observation) -> Answer:
+    """Makes an answer of what a graph made of rows, and notes what there was to answer.
+
+    Raises:
+        ResultNotFinite: A row's result is not; the row is named.
+    """
+    refuse_infinite(results, operation.field)
+    answer = operation.answer(detector, results)
+    seen.rows = len(rows)
+    if operation is SCORE:
+        seen.anomalies = count_true(answer.arrays["anomalies"])
+    if operation is not DECODE:
+        seen.vectors = (detector, rows)
+    return answer
+
+
+@dataclass(slots=True)
+class Exchange(Work):
+    """A request whose body and answer are in one of the formats.
 
     Attributes:
         operation: What to do with the rows.
@@ -206,11 +262,6 @@ class Exchange:
     models: ModelRepository
     seen: Observation
 
-    def answer(self, body: Body) -> Response:
-        """Does everything at once."""
-        detector, rows = self.read(body)
-        return self.write(detector, rows, detector.run(self.operation.graph, rows))
-
     def read(self, body: Body) -> tuple[Detector, Matrix]:
         """Reads a body's rows, and finds the model they are for."""
         request = self.reads.read(body, self.context)
@@ -224,14 +275,7 @@ class Exchange:
         Raises:
             ResultNotFinite: A row's result is not; the row is named.
         """
-        refuse_infinite(results, self.context.field)
-        answer, seen = self.operation.answer(detector, results), self.seen
-        seen.rows = len(rows)
-        if self.operation is SCORE:
-            seen.anomalies = count_true(answer.arrays["anomalies"])
-        if self.operation is not DECODE:
-            seen.vectors = (detector, rows)
-        return reply(self.writes, answer)
+        return reply(self.writes, conclude(self.operation, detector, rows, results, self.seen))
 
 
 class Reply(Response):
