@@ -18,13 +18,13 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-GZIP = 16 + zlib.MAX_WBITS
-"""What tells zlib to expect gzip's header and checksum."""
+ZLIB_WBITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+"""What tells zlib which header and checksum to expect: gzip's, or its own, which is what HTTP calls deflate."""
 
 WINDOW: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 """The memory that zstd may ask for beside the result: 8 MiB, which is what RFC 9659 lets HTTP's clients count on."""
 
-ENCODINGS = ("gzip", "zstd")
+ENCODINGS = ("gzip", "deflate", "zstd")
 
 SECONDS_BETWEEN_LOOKS = 0.25
 """How long a body may be late before it is noticed."""
@@ -129,7 +129,8 @@ def inflate(body: Body, encoding: str, limit: int) -> bytes:
         BodyTooLarge: It would be longer.
         MalformedBody: It is not what its encoding says, is cut, or has something behind its end.
     """
-    inflater = zlib.decompressobj(GZIP) if encoding == "gzip" else zstd.ZstdDecompressor(options=WINDOW)
+    wbits = ZLIB_WBITS.get(encoding)
+    inflater = zlib.decompressobj(wbits) if wbits else zstd.ZstdDecompressor(options=WINDOW)
     try:
         inflated = inflater.decompress(body, limit + 1)
     except (zlib.error, zstd.ZstdError, EOFError) as error:

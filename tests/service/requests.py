@@ -1,8 +1,13 @@
 """Requests of the tests, and the check that an answer is the problem it should be."""
 
+import gzip
+import zlib
+
 import httpx
+from backports import zstd
 from fastapi.testclient import TestClient
 
+COMPRESS = [("gzip", gzip.compress), ("deflate", zlib.compress), ("zstd", zstd.compress)]
 JSON = {"content-type": "application/json"}
 ROW = [0.774193, 0.001132, 0.137571, 0.275701, 0.295775, 0.236066]
 SCOPE = {"type": "http", "method": "POST", "path": "/score", "query_string": b""}

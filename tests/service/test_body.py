@@ -1,19 +1,18 @@
 """Bodies as they arrive: in parts, late, compressed, or not at all."""
 
 import asyncio
-import gzip
 import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from backports import zstd
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from service.body import Patience, inflate, read_body
 from service.errors import BodyTooLarge, BodyTooSlow, MalformedBody
 from service.formats import Body
+from tests.service.requests import COMPRESS
 
 
 def in_parts(*parts: bytes, end: Message | None = None) -> Receive:
@@ -86,7 +85,7 @@ def test_a_request_that_is_cancelled_for_another_reason_stays_cancelled() -> Non
     asyncio.run(cancelled())
 
 
-@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
+@pytest.mark.parametrize(("encoding", "compress"), COMPRESS)
 def test_compressed_bodies(encoding: str, compress: Any) -> None:  # noqa: ANN401
     plain = bytes(range(256)) * 4
     packed = compress(plain)
@@ -103,7 +102,7 @@ def test_compressed_bodies(encoding: str, compress: Any) -> None:  # noqa: ANN40
         inflate(plain, encoding, 10_000)
 
 
-@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
+@pytest.mark.parametrize(("encoding", "compress"), COMPRESS)
 def test_a_bomb_takes_no_more_memory_than_the_limit(encoding: str, compress: Any) -> None:  # noqa: ANN401
     bomb = compress(bytes(100_000_000))
     tracemalloc.start()

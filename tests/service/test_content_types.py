@@ -1,7 +1,6 @@
 """Every format over HTTP: the same scores whatever the body and the answer are written in."""
 
 import csv
-import gzip
 import io
 import json
 from typing import Any
@@ -10,11 +9,10 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from backports import zstd
 from fastapi.testclient import TestClient
 
 from service.formats import FORMATS
-from tests.service.requests import ROW, check_problem
+from tests.service.requests import COMPRESS, ROW, check_problem
 
 ARROW, NPY, RAW, CSV = (
     "application/vnd.apache.arrow.stream",
@@ -173,7 +171,7 @@ def test_an_empty_body_is_refused_in_every_format(client: TestClient, kind: str)
     assert response.json()["kind"] in ("malformed_body", "invalid_field")
 
 
-@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
+@pytest.mark.parametrize(("encoding", "compress"), COMPRESS)
 def test_a_compressed_body_is_inflated(client: TestClient, encoding: str, compress: Any) -> None:  # noqa: ANN401
     plain = json.dumps({"dataset": "thyroid", "vectors": [ROW]}).encode()
     headers = {"content-type": "application/json", "content-encoding": encoding}
@@ -182,7 +180,7 @@ def test_a_compressed_body_is_inflated(client: TestClient, encoding: str, compre
     assert response.json() == expected
 
 
-@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
+@pytest.mark.parametrize(("encoding", "compress"), COMPRESS)
 def test_a_bomb_is_refused(client: TestClient, encoding: str, compress: Any) -> None:  # noqa: ANN401
     bomb = compress(b"[" + bytes(300_000_000))
     assert len(bomb) < 1_000_000
