@@ -18,8 +18,7 @@ from service.inference import Service
 from service.ledger import Ledger
 from service.logs import AccessLog
 from service.metrics import ServiceMetrics
-from service.observation import ObservationMiddleware, Observer, observation, problem_of
-from service.problems import problem
+from service.observation import ObservationMiddleware, Observer, observation, problem_of, refusal
 from service.quotes import shorten
 from service.repository import ModelRepository
 from service.routes import router
@@ -107,10 +106,9 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
     """Answers what the router refuses: unknown paths and wrong methods."""
     if not isinstance(error, HTTPException):
         raise error
-    seen = observation(request)
     status, path = HTTPStatus(error.status_code), shorten(request.url.path)
-    seen.kind, detail = {
+    kind, detail = {
         HTTPStatus.NOT_FOUND: ("not_found", f"There is nothing at {path}; /docs lists what there is."),
         HTTPStatus.METHOD_NOT_ALLOWED: ("method_not_allowed", f"{path} does not take {request.method}."),
     }.get(status, ("http_error", str(error.detail)))
-    return problem(status, detail, seen.kind, seen.request_id, dict(error.headers or {}))
+    return refusal(observation(request), status, detail, kind, dict(error.headers or {}))

@@ -153,9 +153,19 @@ class VersionNotFound(ServiceError):
     status = HTTPStatus.NOT_FOUND
     kind = "version_not_found"
 
-    def __init__(self, dataset: str, version: int, known: Iterable[int]) -> None:
+    def __init__(self, dataset: str, version: int | str, known: Iterable[int]) -> None:
         versions = ", ".join(map(str, sorted(known)))
         super().__init__(f"No version {describe(version)} of dataset {describe(dataset)}. Known versions: {versions}.")
+
+
+class ModelNotFound(ServiceError):
+    """No model of the Open Inference Protocol has that name."""
+
+    status = HTTPStatus.NOT_FOUND
+    kind = "model_not_found"
+
+    def __init__(self, model: str, known: Iterable[str]) -> None:
+        super().__init__(f"No model {describe(model)}. Known models: {', '.join(known)}.")
 
 
 class NotReady(ServiceError):

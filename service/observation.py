@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -16,11 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import InternalError, ServiceError, ShuttingDown
 from service.ledger import Ledger, Observation
-from service.problems import problem
+from service.problems import problem, protocol_error
 
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+PROTOCOL = "/v2"
+"""Where the Open Inference Protocol's paths begin."""
+
 CLIENT_CLOSED_REQUEST = 499
 """The status under which a client that hung up is logged and counted; it never sees an answer."""
 
@@ -33,8 +37,15 @@ def observation(request: Request) -> Observation:
 
 def problem_of(error: ServiceError, seen: Observation) -> Response:
     """Returns the answer to a request that ends in an error, and notes its kind."""
-    seen.kind = error.kind
-    return problem(error.status, str(error), error.kind, seen.request_id, error.headers)
+    return refusal(seen, error.status, str(error), error.kind, error.headers)
+
+
+def refusal(seen: Observation, status: HTTPStatus, detail: str, kind: str, headers: dict[str, str]) -> Response:
+    """Returns the answer that tells a client what is wrong, in the form its path stands for, and notes its kind."""
+    seen.kind = kind
+    if seen.path == PROTOCOL or seen.path.startswith(f"{PROTOCOL}/"):
+        return protocol_error(status, detail, headers)
+    return problem(status, detail, kind, seen.request_id, headers)
 
 
 class Observer:

@@ -1,4 +1,4 @@
-"""Errors as ``application/problem+json`` (RFC 9457)."""
+"""Errors as ``application/problem+json`` (RFC 9457), and as the Open Inference Protocol has them."""
 
 from http import HTTPStatus
 
@@ -28,8 +28,26 @@ def problem(
         "type": "about:blank",
         "title": TITLES.get(status, status.phrase),
         "status": status,
-        "detail": detail.encode(errors="backslashreplace").decode(),  # a client's lone surrogates are not UTF-8
+        "detail": printable(detail),
         "kind": kind,
         "request_id": request_id,
     }
     return Response(orjson.dumps(body), status, headers, media_type="application/problem+json")
+
+
+def protocol_error(status: HTTPStatus, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """Returns an error of the Open Inference Protocol, which knows but one status for what is wrong in a request.
+
+    Arguments:
+        status: The HTTP status that other answers would have.
+        detail: One sentence, naming the tensor and the value it had.
+        headers: Further headers.
+    """
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        status = HTTPStatus.BAD_REQUEST
+    return Response(orjson.dumps({"error": printable(detail)}), status, headers, media_type="application/json")
+
+
+def printable(text: str) -> str:
+    """Escapes a client's lone surrogates, which are not UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
