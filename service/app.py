@@ -24,6 +24,7 @@ from service.repository import ModelRepository
 from service.routes import router
 from service.runtime import Runtime
 from service.settings import Settings
+from service.v2.routes import router as protocol_router
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ def create_app(
     )
     app.state.service = service
     app.include_router(router)
+    app.include_router(protocol_router)
     app.add_middleware(ObservationMiddleware, observer=service.observer)
     app.add_exception_handler(ServiceError, answer_service_error)
     app.add_exception_handler(HTTPException, answer_http_exception)

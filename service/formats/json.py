@@ -170,7 +170,7 @@ def _read_fast(body: Body, context: Context) -> tuple[Address, NDArray[np.float6
     """
     field = context.field
     try:
-        document = _parser(len(body)).parse(body)
+        document = parser_for(len(body)).parse(body)
         if not isinstance(document, simdjson.Object):
             return None
         dataset, rows = document["dataset"], document[field]
@@ -190,7 +190,7 @@ def _read_fast(body: Body, context: Context) -> tuple[Address, NDArray[np.float6
 def matrix_of(body: Body) -> NDArray[np.float64] | None:
     """Reads a list of rows that are of the same length and hold nothing but numbers, or returns None."""
     try:
-        rows = _parser(len(body)).parse(body)
+        rows = parser_for(len(body)).parse(body)
         return _matrix(rows, body) if isinstance(rows, simdjson.Array) else None
     except (ValueError, TypeError, RuntimeError):
         return None
@@ -207,7 +207,8 @@ def _matrix(rows: simdjson.Array, body: Body) -> NDArray[np.float64] | None:
     return np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64).reshape(len(rows), -1)
 
 
-def _parser(length: int) -> simdjson.Parser:
+def parser_for(length: int) -> simdjson.Parser:
+    """Returns a parser for a body of that many bytes, to be used by one thread, and for one body at a time."""
     if length > KEPT_BYTES:
         return simdjson.Parser()
     try:
