@@ -1,5 +1,6 @@
 """Triton's own client against a real process."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
-from tests.server import Server, serving
+from tests.server import SECONDS, Server, serving
 
 DATASET, MODEL = "thyroid", "thyroid"
 
@@ -143,6 +144,10 @@ def test_errors(client: triton.InferenceServerClient, x: np.ndarray) -> None:
 
 def test_the_log_has_the_models_dataset(client: triton.InferenceServerClient, server: Server, x: np.ndarray) -> None:
     client.infer(f"{MODEL}.encoder", sent(x[:3].copy()), headers={"x-request-id": "logged"})
-    (line,) = [line for line in server.lines() if line.get("request_id") == "logged"]
+    deadline = time.monotonic() + SECONDS
+    while not (lines := [line for line in server.lines() if line.get("request_id") == "logged"]):
+        assert time.monotonic() < deadline, "it is not logged"
+        time.sleep(0.01)
+    (line,) = lines
     assert (line["dataset"], line["rows"], line["status"]) == (DATASET, 3, 200)
     assert line["path"] == f"/v2/models/{MODEL}.encoder/infer"
