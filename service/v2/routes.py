@@ -12,7 +12,7 @@ from service.inference import Operation, Reply, Work, conclude
 from service.ledger import Observation
 from service.observation import PROTOCOL, observation
 from service.routes import EXAMPLE, service_of
-from service.schemas import body_of, in_path
+from service.schemas import in_path
 from service.v2 import schemas
 from service.v2.bodies import JSON_BYTES, Asked, read, write
 from service.v2.models import Model, Tensor, all_models, find_model, versions_of
@@ -44,10 +44,17 @@ VERSION = "/models/{model}/versions/{version}"
 IN_NEWEST = in_path("model")
 IN_VERSION = {"parameters": [*in_path("model")["parameters"], *in_path("version")["parameters"]]}
 
-INFER_BODY = body_of(
-    schemas.InferRequest,
-    {"inputs": [{"name": "vectors", "datatype": "FP32", "shape": [1, len(EXAMPLE)], "data": EXAMPLE}]},
-)
+EXAMPLE_REQUEST = {"inputs": [{"name": "vectors", "datatype": "FP32", "shape": [1, len(EXAMPLE)], "data": EXAMPLE}]}
+
+INFER_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": schemas.InferRequest.model_json_schema(), "example": EXAMPLE_REQUEST},
+        },
+    }
+}
+"""The body as OpenAPI describes it; `service.v2.bodies` reads it."""
 
 router = APIRouter(prefix=PROTOCOL, tags=["Open Inference Protocol"], responses={500: ERRORS[500]})
 

@@ -187,6 +187,6 @@ def test_openapi_describes_requests_answers_and_errors(client: TestClient) -> No
 def test_the_documented_example_works(client: TestClient) -> None:
     for path, operations in client.get("/openapi.json").json()["paths"].items():
         for method, operation in operations.items():
-            if method == "post":
+            if method == "post" and "requestBody" in operation and "{" not in path:
                 example = operation["requestBody"]["content"]["application/json"]["example"]
                 assert client.post(path, json=example).status_code == 200, path
