@@ -1,5 +1,6 @@
 """What the README shows is so: its commands run, and its request gets its answer."""
 
+import copy
 import json
 import re
 import shlex
@@ -17,8 +18,13 @@ from training.__main__ import parser
 from training.experiments import EXPERIMENTS
 
 README = (ROOT / "README.md").read_text()
-TWO_COMMANDS, REQUEST, CSV, TRAINING, REPRODUCTION = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-ANSWER, PROBLEM = (json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
+TWO_COMMANDS, REQUEST, CSV, INFERENCE, TRAINING, REPRODUCTION = re.findall(
+    r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
+)
+(TRITON,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+ANSWER, PROBLEM, INFERRED = (
+    json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+)
 
 MAKE = ["make", "--no-print-directory", f"VENV={sys.prefix}", f"--old-file={sys.prefix}/.serving"]
 """make, in the environment that runs the tests and without installing anything into it."""
@@ -34,7 +40,7 @@ def send(curl: str, port: str) -> httpx.Response:
     assert words[:2] == ["curl", "-s"]
     url, *options = words[2:]
     given = dict(zip(options[::2], options[1::2], strict=True))
-    name, _, value = given.pop("-H").partition(": ")
+    name, _, value = given.pop("-H", "content-type: application/x-www-form-urlencoded").partition(": ")
     body = given.pop("-d", None) or given.pop("--data-binary")
     assert not given
     return httpx.post(url.replace(":8000", f":{port}"), content=body, headers={name: value}, trust_env=False)
@@ -48,6 +54,21 @@ def test_make_serve_answers_the_documented_request(tmp_path: Path) -> None:
     assert named["scores"] == answer["scores"][1:]
     assert answer.pop("scores") == pytest.approx(ANSWER["scores"], rel=1e-4, abs=1e-4)
     assert answer == {name: value for name, value in ANSWER.items() if name != "scores"}
+
+
+def test_the_documented_inference_requests_get_their_answers(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as server, server.client() as client:
+        port = str(client.base_url.port)
+        answer = send(INFERENCE, port).json()
+        done = subprocess.run(
+            [sys.executable, "-c", TRITON.replace(":8000", f":{port}")], capture_output=True, text=True, check=True
+        )
+    inferred = copy.deepcopy(INFERRED)
+    assert answer["outputs"][0].pop("data") == pytest.approx(inferred["outputs"][0].pop("data"), rel=1e-4)
+    assert answer == inferred
+    printed, shown = (re.findall(r"-?\d+\.\d+|True|False", text) for text in (done.stdout, TRITON.rpartition("#")[2]))
+    assert [float(number) for number in printed[:2]] == pytest.approx([float(number) for number in shown[:2]], rel=1e-4)
+    assert printed[2:] == shown[2:] == ["False", "True"]
 
 
 def test_make_test_runs_the_tests() -> None:
