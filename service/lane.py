@@ -23,6 +23,9 @@ from service.routes import OPERATIONS
 
 T = TypeVar("T")
 
+COPIED_BYTES = 2**16
+"""Shorter bodies are read faster from a copy, for simdjson takes bytes at once and a bytearray in a roundabout way."""
+
 MOST_DIGITS = 10
 """Digits of a length that is worth being looked at."""
 
@@ -109,7 +112,8 @@ class LaneProtocol(HttpToolsProtocol):
             service.admit()
             batcher = None
             try:
-                detector, rows = exchange.read(cycle.body)
+                short = len(cycle.body) <= COPIED_BYTES
+                detector, rows = exchange.read(bytes(cycle.body) if short else cycle.body)
                 batcher = service.batcher(detector, operation.graph, rows)
                 if batcher is None:
                     return exchange.write(detector, rows, detector.run(operation.graph, rows))

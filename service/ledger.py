@@ -6,7 +6,7 @@ requests that one turn of the event loop answered: code and data of the metrics 
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -17,6 +17,8 @@ import numpy as np
 from service.detector import Detector, Matrix
 from service.logs import AccessLog
 from service.metrics import ServiceMetrics
+
+OK = int(HTTPStatus.OK)
 
 
 class Observation:
@@ -83,14 +85,21 @@ class Ledger:
         kept, self._kept = self._kept, []
         metrics = self._metrics
         metrics.in_flight.set(self.in_flight)
+        rows: Counter[tuple[str, str]] = Counter()
+        anomalies: Counter[str] = Counter()
         for seen in kept:
             metrics.request(seen.endpoint, seen.dataset, seen.status).observe(seen.seconds)
             if seen.kind:
                 metrics.errors(seen.kind).inc()
-            if seen.status == HTTPStatus.OK and seen.rows:
-                metrics.rows(seen.endpoint, seen.dataset).inc(seen.rows)
-                if seen.anomalies:
-                    metrics.anomalies(seen.dataset).inc(seen.anomalies)
+            if seen.status == OK:
+                rows[seen.endpoint, seen.dataset] += seen.rows
+                anomalies[seen.dataset] += seen.anomalies
+        for (endpoint, dataset), count in rows.items():
+            if count:
+                metrics.rows(endpoint, dataset).inc(count)
+        for dataset, count in anomalies.items():
+            if count:
+                metrics.anomalies(dataset).inc(count)
         self._count_outside(kept)
         if self._access_log is not None and kept:
             now = datetime.now(UTC)

@@ -17,6 +17,9 @@ TOO_LARGE = 2.0**128 - 2.0**103
 """The smallest value that a cast to float32 rounds to infinity."""
 
 
+BYTES_OF_FLOAT64 = 8
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Which model rows are for.
@@ -153,8 +156,8 @@ def as_float32(values: NDArray[Any], field: str, names: Sequence[str] | None = N
     Raises:
         InvalidValue: A value is not finite, or too large for a float32.
     """
-    bound = np.inf if values.dtype.itemsize < np.dtype(np.float64).itemsize else TOO_LARGE
-    representable = np.abs(values) < bound
+    small = values.dtype.itemsize < BYTES_OF_FLOAT64
+    representable = np.isfinite(values) if small else np.abs(values) < TOO_LARGE
     if np.count_nonzero(representable) != values.size:  # in a third of the time of all()
         row, column = (int(i) for i in np.argwhere(~representable)[0])
         refuse_value(field, row, names[column] if names else column, values[row, column].item())
