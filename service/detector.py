@@ -101,6 +101,12 @@ class Detector:
         widened = scores.astype(np.float64)
         return Scores(widened, widened >= self.manifest.threshold)
 
+    def decide_few(self, scores: Matrix) -> tuple[list[float], list[bool]]:
+        """The same for a few rows, which are dealt with one by one before numpy would have begun."""
+        widened: list[float] = scores.tolist()
+        threshold = self.manifest.threshold
+        return widened, [score >= threshold for score in widened]
+
     def encode(self, x: Matrix) -> Matrix:
         """Returns latents (N, L) of rows (N, M)."""
         return self.run("encoder", x)

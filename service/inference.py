@@ -32,6 +32,10 @@ less than they would for the work itself."""
 FEW = 16
 """So few numbers are dealt with one by one before numpy would have begun."""
 
+LATER_VALUES = 4096
+"""Rows with more values are looked through where they are scored, which may be a thread; of fewer, those of several
+requests are looked through together, on the event loop."""
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -52,12 +56,11 @@ class Operation:
 
 def answer_scores(detector: Detector, scores: Matrix) -> Answer:
     """Answers scores (N,) and the decisions that follow from them."""
-    threshold = detector.manifest.threshold
     fields = name_of(detector)
-    fields["threshold"] = threshold
+    fields["threshold"] = detector.manifest.threshold
     if len(scores) <= FEW:
-        widened: list[float] = scores.tolist()
-        return Answer(fields, {"scores": widened, "anomalies": [score >= threshold for score in widened]})
+        few, anomalies = detector.decide_few(scores)
+        return Answer(fields, {"scores": few, "anomalies": anomalies})
     decided = detector.decide(scores)
     return Answer(fields, {"scores": decided.scores, "anomalies": decided.anomalies})
 
@@ -238,7 +241,10 @@ def conclude(operation: Operation, detector: Detector, rows: Matrix, results: Ma
     if operation is SCORE:
         seen.anomalies = count_true(answer.arrays["anomalies"])
     if operation is not DECODE:
-        seen.vectors = (detector, rows)
+        if rows.size <= LATER_VALUES:
+            seen.vectors = (detector, rows)
+        else:
+            seen.outside = detector.count_outside_training_range(rows)
     return answer
 
 

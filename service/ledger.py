@@ -1,7 +1,7 @@
 """What is counted and logged about requests, once they are answered.
 
-Doing it request by request, between an answer and the next question, costs three times as much as doing it for all
-requests that one turn of the event loop answered: code and data of the metrics and of the log are then at hand.
+Doing it request by request, between an answer and the next question, costs more than doing it for all requests
+that one turn of the event loop answered: code and data of the metrics and of the log are then at hand.
 """
 
 import asyncio
@@ -33,7 +33,8 @@ class Observation:
         dataset: The dataset, once it was looked up and found.
         rows: The number of rows that were scored, encoded or decoded.
         anomalies: How many of them were called an anomaly.
-        vectors: Rows of feature values whose values outside the training's range are to be counted, and by whom.
+        vectors: Rows of feature values whose values outside the training's range are still to be counted, and by whom.
+        outside: How many values of others are outside of it.
         kind: The kind of error it was answered with.
         status: The HTTP status of its answer.
         started: When it came; `seconds` is how long it then took.
@@ -44,6 +45,7 @@ class Observation:
     rows: int = 0
     anomalies: int = 0
     vectors: tuple[Detector, Matrix] | None = None
+    outside: int = 0
     kind: str = ""
     status: int = 0
     seconds: float = 0.0
@@ -100,7 +102,7 @@ class Ledger:
         for dataset, count in anomalies.items():
             if count:
                 metrics.anomalies(dataset).inc(count)
-        self._count_outside(kept)
+        self._count_outside(seen for seen in kept if seen.status == OK)
         if self._access_log is not None and kept:
             now = datetime.now(UTC)
             self._access_log.write(line_of(seen, now) for seen in kept)
@@ -108,6 +110,8 @@ class Ledger:
     def _count_outside(self, kept: Iterable[Observation]) -> None:
         rows: dict[Detector, list[Matrix]] = defaultdict(list)
         for seen in kept:
+            if seen.outside:
+                self._metrics.outside(seen.dataset).inc(seen.outside)
             if seen.vectors:
                 rows[seen.vectors[0]].append(seen.vectors[1])
         for detector, parts in rows.items():

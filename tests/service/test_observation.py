@@ -51,6 +51,8 @@ def test_values_outside_the_training_range_are_counted(client: TestClient) -> No
     before = sample(client, name, dataset="thyroid")
     client.post("/score", json={"dataset": "thyroid", "vectors": [ROW, [9.0] * 6]})
     assert sample(client, name, dataset="thyroid") - before == 6
+    client.post("/score", json={"dataset": "thyroid", "vectors": [[9.0] * 6] * 800})  # too many to be left for later
+    assert sample(client, name, dataset="thyroid") - before == 6 + 4800
 
 
 def test_errors_are_counted_by_kind_and_their_rows_are_not(client: TestClient) -> None:

@@ -1,7 +1,6 @@
 """Arrow's IPC stream, as pyarrow writes it and as nobody should."""
 
 import io
-import random
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 from service.errors import InvalidField, InvalidValue, MalformedBody, ServiceError, TooManyRows, WrongWidth
 from service.formats.arrow import MEDIA_TYPE
-from tests.service.formats.readings import VALUES, read
+from tests.service.formats.readings import VALUES, read, read_changed
 
 
 def stream(*batches: Any, **options: Any) -> bytes:  # noqa: ANN401 - pyarrow has no types
@@ -139,12 +138,4 @@ def test_bodies_that_are_no_stream(body: bytes) -> None:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("make", [columns, lists])
 def test_changed_bytes_are_read_or_refused(make: Any, seed: int) -> None:  # noqa: ANN401
-    draw, whole = random.Random(seed), stream(make())
-    for _ in range(400):
-        body = bytearray(whole)
-        for _ in range(draw.randint(1, 3)):
-            body[draw.randrange(len(body))] = draw.randrange(256)
-        try:
-            read(MEDIA_TYPE, bytes(body))
-        except ServiceError:
-            continue
+    read_changed(MEDIA_TYPE, stream(make()), seed)
