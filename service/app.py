@@ -56,7 +56,7 @@ def create_app(
     service = Service(settings, metrics, ledger, Observer(ledger))
 
     async def load() -> None:
-        runtime = Runtime(settings.provider, settings.threads)
+        runtime = Runtime(settings.provider, settings.threads, settings.cuda_graphs)
         try:
             repository = await asyncio.to_thread(ModelRepository.load, settings.models, runtime)
         except StartError as error:

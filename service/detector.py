@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.errors import StartError
-from service.manifest import Graph, HashedFile, Manifest, Mixture, NumericFeature, read_manifest
-from service.runtime import Runtime, Session
-
-Matrix = NDArray[np.float32]
+from service.graphs import Graph
+from service.graphs import Matrix as Matrix
+from service.manifest import Graph as GraphFile
+from service.manifest import HashedFile, Manifest, Mixture, NumericFeature, read_manifest
+from service.runtime import Runtime
 
 GraphName = Literal["scorer", "encoder", "decoder"]
 
@@ -48,7 +49,7 @@ class Scores:
 
 
 class Detector:
-    """The three sessions of one model folder, with its manifest.
+    """The three graphs of one model folder, with its manifest.
 
     All arrays are float32; rows x are raw feature values of shape (N, M), latents z have shape (N, L).
 
@@ -58,17 +59,12 @@ class Detector:
         latent_columns: The names of the L values of a latent.
     """
 
-    def __init__(self, manifest: Manifest, sessions: dict[str, Session]) -> None:
+    def __init__(self, manifest: Manifest, graphs: dict[str, Graph]) -> None:
         self.manifest = manifest
-        self._sessions = sessions
+        self._graphs = graphs
         self._lowest, self._highest = training_range(manifest)
         self.columns = column_names(manifest)
         self.latent_columns = tuple(f"z{i}" for i in range(manifest.latent_width))
-        self._inputs: dict[str, str] = {}
-        self._outputs: dict[str, list[str]] = {}
-        for name in sessions:
-            graph: Graph = getattr(manifest.graphs, name)
-            self._inputs[name], self._outputs[name] = graph.input.name, [graph.output.name]
 
     @classmethod
     def load(cls, folder: Path, runtime: Runtime) -> "Detector":
@@ -78,19 +74,19 @@ class Detector:
             StartError: The folder breaks the contract in any way; the text names file, field and value.
         """
         manifest = read_manifest(folder)
-        sessions = {
+        graphs = {
             name: _load_graph(folder, name, getattr(manifest.graphs, name), runtime)
             for name in ("scorer", "encoder", "decoder")
         }
         check_mixture(_read(folder, manifest.density), manifest.density, folder / manifest.density.file)
-        detector = cls(manifest, sessions)
+        detector = cls(manifest, graphs)
         detector.replay(_read(folder, manifest.examples), folder / manifest.examples.file)
         return detector
 
     @property
     def provider(self) -> str:
         """The execution provider that the sessions really got."""
-        return str(self._sessions["scorer"].get_providers()[0])
+        return self._graphs["scorer"].provider
 
     def score(self, x: Matrix) -> Scores:
         """Scores rows (N, M), and decides."""
@@ -144,7 +140,7 @@ class Detector:
 
     def run(self, graph: GraphName, rows: Matrix) -> Matrix:
         """Returns what a graph makes of rows; each row's result is the same whatever the others are."""
-        return self._sessions[graph].run(self._outputs[graph], {self._inputs[graph]: rows})[0]
+        return self._graphs[graph].run(rows)
 
 
 def training_range(manifest: Manifest) -> tuple[Matrix, Matrix]:
@@ -214,7 +210,7 @@ def _read(folder: Path, file: HashedFile) -> bytes:
     return content
 
 
-def _load_graph(folder: Path, name: str, graph: Graph, runtime: Runtime) -> Session:
+def _load_graph(folder: Path, name: str, graph: GraphFile, runtime: Runtime) -> Graph:
     path, content = folder / graph.file, _read(folder, graph)
     try:
         session = runtime.session(content)
@@ -228,7 +224,7 @@ def _load_graph(folder: Path, name: str, graph: Graph, runtime: Runtime) -> Sess
         expected = [(tensor.name, "tensor(float)", tensor.shape)]
         if found != expected:
             raise StartError(f"{path}: {side} of the {name} is {found}, the manifest has {expected}")
-    return session
+    return Graph(session, graph.input.name, graph.output.name, recorded=runtime.cuda_graphs)
 
 
 def _shape(shape: list[int | str]) -> list[int | str]:

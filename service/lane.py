@@ -1,8 +1,9 @@
 """A fast lane beside ASGI for requests with rows.
 
-All that is done with a few rows takes less time than the task, the events and the messages that ASGI needs for a
-request. So such requests are answered where the last of their bytes is read; everything else (bodies that are long,
-slow, compressed or without a length, other paths, clients that don't read) goes ASGI's way, as it would without this.
+All that is done with a few rows takes less time than the scope, the task, the events and the messages that ASGI needs
+for a request. So such requests are answered where the last of their bytes is read; everything else (bodies that are
+long, slow, compressed or without a length, other paths, clients that don't read) goes ASGI's way, as it would without
+this. uvicorn makes its scope and its cycle of a request only when it goes there.
 """
 
 import asyncio
@@ -11,8 +12,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from starlette.responses import Response
-from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.detector import Detector, Matrix
 from service.errors import BodyTooLarge, InternalError, ServiceError
@@ -23,30 +23,70 @@ from service.routes import OPERATIONS
 
 T = TypeVar("T")
 
-COPIED_BYTES = 2**16
-"""Shorter bodies are read faster from a copy, for simdjson takes bytes at once and a bytearray in a roundabout way."""
+BY_PATH = {path.encode(): (path, operation) for path, operation in OPERATIONS.items()}
 
 MOST_DIGITS = 10
 """Digits of a length that is worth being looked at."""
-
 
 HELD_SECONDS = 1.0
 """How long a request may stay in the lane before it is complete; ASGI's way has its own limit behind this."""
 
 
-class LaneProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with the fast lane."""
+class Nobody:
+    """Stands for uvicorn's event of a request that no task waits for."""
 
-    _held: RequestResponseCycle | None = None
+    def set(self) -> None:
+        """Wakes nobody."""
+
+
+class Held:
+    """A request in the lane, in the place where uvicorn has the cycle of one that goes ASGI's way.
+
+    Attributes:
+        path: Its path, without the query.
+        operation: What is asked for.
+        query: Its query.
+        headers: Its header, names in lower case.
+        chunks: The parts of its body.
+        keep_alive: Whether the connection stays open behind it.
+        response_complete: Whether it was answered.
+        disconnected: Whether the client hung up.
+    """
+
+    __slots__ = ("chunks", "disconnected", "headers", "keep_alive", "operation", "path", "query", "response_complete")
+
+    message_event = Nobody()
+
+    def __init__(
+        self, path: str, operation: Operation, query: bytes, headers: dict[bytes, bytes], keep_alive: bool
+    ) -> None:
+        self.path = path
+        self.query = query
+        self.operation = operation
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.chunks: list[bytes] = []
+        self.response_complete = False
+        self.disconnected = False
+
+
+class LaneProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with the fast lane, and one timer per connection that outlives its requests."""
+
+    _held: Held | None = None
     """A request of the lane whose body is still incomplete."""
 
     _timer: asyncio.TimerHandle | None = None
 
+    _idle_since: float | None = None
+    """When the last answer was sent, by the event loop's clock, if nothing has come since."""
+
     def data_received(self, data: bytes) -> None:
         """Reads bytes; a request that is incomplete with them may wait for the rest, but not for long."""
         super().data_received(data)
-        if self._held is not None and self._timer is None:
-            declared = dict(self._held.scope["headers"]).get(b"content-length", b"")
+        held = self._held
+        if held is not None and self._timer is None:
+            declared = held.headers.get(b"content-length", b"")
             if declared.isdigit() and len(declared) < MOST_DIGITS and int(declared) <= INLINE_BYTES:
                 self._timer = self.loop.call_later(HELD_SECONDS, self._leave_lane)
             else:
@@ -54,37 +94,98 @@ class LaneProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Lets ASGI find out about a request that will never be complete."""
-        super().connection_lost(exc)
         if self._held is not None:
             self._leave_lane()
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+
+    def on_message_begin(self) -> None:
+        """Begins a request; its scope is made if it needs one."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_headers_complete(self) -> None:
+        """Chooses the way of a request."""
+        path, _, query = self.url.partition(b"?")
+        known = BY_PATH.get(path)
+        before = self.cycle
+        if (
+            known is None
+            or self.parser.get_method() != b"POST"
+            or self.expect_100_continue
+            or self.root_path
+            or self.limit_concurrency is not None
+            or not (before is None or before.response_complete)
+            or self.parser.should_upgrade()
+            or b"#" in query
+        ):
+            self._begin_asgi()
+        else:
+            keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+            self._held = Held(*known, query, dict(self.headers), keep_alive)
+            self.cycle = cast(Any, self._held)
 
     def on_body(self, body: bytes) -> None:
         """Keeps a part of a body."""
         if self._held is None:
             super().on_body(body)
         else:
-            self._held.body += body
+            self._held.chunks.append(body)
 
     def on_message_complete(self) -> None:
         """Answers a request that is held, now that it is complete."""
-        super().on_message_complete()
-        cycle = self._held
-        if cycle is None:
+        held = self._held
+        if held is None:
+            super().on_message_complete()
             return
-        headers = dict(cycle.scope["headers"])
-        if len(cycle.body) > INLINE_BYTES or b"content-encoding" in headers or self.flow.write_paused:
+        body = held.chunks[0] if len(held.chunks) == 1 else b"".join(held.chunks)
+        if len(body) > INLINE_BYTES or b"content-encoding" in held.headers or self.flow.write_paused:
             self._leave_lane()
+            super().on_message_complete()
         else:
             self._let_go()
-            self._answer(cycle, headers, OPERATIONS[cycle.scope["path"]])
+            self._answer(held, body)
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - uvicorn's
-        scope = cycle.scope
-        rows = scope["method"] == "POST" and scope["path"] in OPERATIONS
-        if rows and cycle.more_body and not cycle.waiting_for_100_continue:
-            self._held = cycle
-        else:
-            super()._start_asgi_task(cycle, app)
+    def on_response_complete(self) -> None:
+        """Goes on with what the client has sent meanwhile, or begins to wait for it.
+
+        uvicorn makes a timer behind every answer and cancels it with the next byte; here one is enough, which looks
+        whether the connection was idle all the time.
+        """
+        if self.pipeline:
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._idle_since = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self._close_later(self.timeout_keep_alive)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _close_later(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since is not None:
+            left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+            if left > 0:
+                self._close_later(left)
+            else:
+                self.timeout_keep_alive_handler()
+
+    def _begin_asgi(self) -> None:
+        """Lets uvicorn begin with a request whose header has been read."""
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers += headers  # the very list that uvicorn's scope has
+        super().on_headers_complete()
 
     def _let_go(self) -> None:
         self._held = None
@@ -93,27 +194,30 @@ class LaneProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _leave_lane(self) -> None:
-        cycle = self._held
+        held = self._held
         self._let_go()
-        if cycle is not None:
-            cycle.message_event.set()
-            super()._start_asgi_task(cycle, self.app)
+        if held is not None:
+            held.response_complete = True  # for uvicorn, which would queue what comes behind an unanswered request
+            self._begin_asgi()
+            self.cycle.keep_alive = self.cycle.keep_alive and held.keep_alive
+            for chunk in held.chunks:
+                super().on_body(chunk)
 
-    def _answer(self, cycle: RequestResponseCycle, headers: dict[bytes, bytes], operation: Operation) -> None:
+    def _answer(self, held: Held, body: bytes) -> None:
         service: Service = self.app.state.service
-        seen = service.observer.begin(cast(Scope, cycle.scope), headers)
-        seen.endpoint = seen.path
+        headers, operation = held.headers, held.operation
+        seen = service.observer.begin("POST", held.path, self.client, headers)
+        seen.endpoint = held.path
 
         def work() -> Response | None:
-            exchange = service.exchange(operation, headers, cycle.scope["query_string"], seen)
+            exchange = service.exchange(operation, headers, held.query, seen)
             limit = service.settings.max_body_bytes
-            if len(cycle.body) > limit:
-                raise BodyTooLarge(str(len(cycle.body)), limit)
+            if len(body) > limit:
+                raise BodyTooLarge(str(len(body)), limit)
             service.admit()
             batcher = None
             try:
-                short = len(cycle.body) <= COPIED_BYTES
-                detector, rows = exchange.read(bytes(cycle.body) if short else cycle.body)
+                detector, rows = exchange.read(body)
                 batcher = service.batcher(detector, operation.graph, rows)
                 if batcher is None:
                     return exchange.write(detector, rows, detector.run(operation.graph, rows))
@@ -130,15 +234,15 @@ class LaneProtocol(HttpToolsProtocol):
                 return exchange.write(detector, rows, results)
 
             service.under_way -= 1
-            self._respond(cycle, service, seen, answered(write, seen))
+            self._respond(held, service, seen, answered(write, seen))
 
         response = answered(work, seen)
         if response is not None:
-            self._respond(cycle, service, seen, response)
+            self._respond(held, service, seen, response)
 
-    def _respond(self, cycle: RequestResponseCycle, service: Service, seen: Observation, response: Response) -> None:
-        cycle.response_started = cycle.response_complete = True
-        if cycle.disconnected:
+    def _respond(self, held: Held, service: Service, seen: Observation, response: Response) -> None:
+        held.response_complete = True
+        if held.disconnected:
             seen.status, seen.kind = CLIENT_CLOSED_REQUEST, "client_disconnected"
         else:
             seen.status = response.status_code
@@ -146,9 +250,9 @@ class LaneProtocol(HttpToolsProtocol):
             for name, value in (*self.server_state.default_headers, *response.raw_headers):
                 parts += (name, b": ", value, b"\r\n")
             parts += (b"x-request-id: ", seen.request_id.encode(), b"\r\n")
-            parts += (b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", bytes(response.body))
+            parts += (b"\r\n" if held.keep_alive else b"connection: close\r\n\r\n", bytes(response.body))
             self.transport.write(b"".join(parts))
-            if not cycle.keep_alive:
+            if not held.keep_alive:
                 self.transport.close()
             self.on_response_complete()
         service.observer.end(seen)

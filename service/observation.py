@@ -60,15 +60,17 @@ class Observer:
         self._prefix = os.urandom(8).hex()
         self._ids = itertools.count()
 
-    def begin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Observation:
+    def begin(
+        self, method: str, path: str, client: tuple[str, int] | None, headers: Mapping[bytes, bytes]
+    ) -> Observation:
         """Begins to observe a request; its id is the client's own if that is harmless to log."""
-        sent, client = headers.get(b"x-request-id"), scope.get("client")
+        sent = headers.get(b"x-request-id")
         new = sent is None or not REQUEST_ID.fullmatch(sent)
         self._ledger.in_flight += 1
         return Observation(
             f"{self._prefix}{next(self._ids):016x}" if new else sent.decode(),  # type: ignore[union-attr]
-            scope["method"],
-            scope["path"],
+            method,
+            path,
             client[0] if client else None,
         )
 
@@ -95,7 +97,8 @@ class ObservationMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        seen = scope["observation"] = self.observer.begin(scope, dict(scope["headers"]))
+        method, path, client = scope["method"], scope["path"], scope.get("client")
+        seen = scope["observation"] = self.observer.begin(method, path, client, dict(scope["headers"]))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -53,8 +53,19 @@ class Node(Protocol):
 class Session(Protocol):
     """What the service uses of `onnxruntime.InferenceSession`, which has no types of its own."""
 
-    def run(self, output_names: list[str], input_feed: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    def run(
+        self,
+        output_names: list[str],
+        input_feed: dict[str, NDArray[np.float32]],
+        run_options: Any = None,  # noqa: ANN401 - onnxruntime's
+    ) -> list[NDArray[np.float32]]:
         """Returns the named outputs."""
+
+    def io_binding(self) -> Any:  # noqa: ANN401 - onnxruntime's
+        """Returns what inputs and outputs are bound to."""
+
+    def run_with_iobinding(self, iobinding: Any, run_options: Any = None) -> None:  # noqa: ANN401 - onnxruntime's
+        """Takes what is bound through the graph."""
 
     def get_providers(self) -> list[str]:
         """Returns the execution providers, the preferred one first."""
@@ -73,23 +84,27 @@ class Runtime:
     Attributes:
         provider: The provider that is asked for.
         threads: Threads inside one inference.
+        cuda_graphs: Whether sessions are made so that runs can be recorded as CUDA graphs.
     """
 
     provider: Provider = "auto"
     threads: int = 1
+    cuda_graphs: bool = False
 
     def prepare(self) -> None:
         """Checks the installation, and loads the GPU's libraries where they come with it.
 
         Raises:
             StartError: Both distributions of onnxruntime are installed, so that each overwrote parts of the other;
-                or the demanded provider is not part of the installed one.
+                or the demanded provider is not part of the installed one; or CUDA graphs are wanted of another.
         """
         found = installed_distributions()
         if len(found) > 1:
             names = " and ".join(f"{name} {number}" for name, number in found.items())
             raise StartError(f"{names} are installed together and break each other; uninstall both, then install one")
         available = onnxruntime.get_available_providers()
+        if self.cuda_graphs and self.provider != "cuda":
+            raise StartError(f"RADOGAGA_CUDA_GRAPHS is true, which needs RADOGAGA_PROVIDER=cuda, not '{self.provider}'")
         if self.provider != "auto" and WANTED[self.provider][0] not in available:
             raise StartError(
                 f"RADOGAGA_PROVIDER is '{self.provider}', but the installed onnxruntime has only"
@@ -100,11 +115,13 @@ class Runtime:
             if self.provider == "auto":  # without a GPU it would complain once per session, though all is well
                 onnxruntime.set_default_logger_severity(SILENT)
 
-    def wanted(self) -> list[str]:
-        """Returns the providers to give to a session, best first."""
+    def wanted(self) -> list[str | tuple[str, dict[str, str]]]:
+        """Returns the providers to give to a session, best first, with their options where they have any."""
+        if self.cuda_graphs:
+            return [(CUDA, {"enable_cuda_graph": "1"}), CPU]
         if self.provider != "auto":
-            return WANTED[self.provider]
-        return WANTED["cuda"] if CUDA in onnxruntime.get_available_providers() else WANTED["cpu"]
+            return [*WANTED[self.provider]]
+        return [*WANTED["cuda" if CUDA in onnxruntime.get_available_providers() else "cpu"]]
 
     def session(self, graph: bytes) -> Session:
         """Returns a session for a serialised graph.

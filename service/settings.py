@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=1, description="Threads inside one inference; 1 gives the most rows per core for models this small."
     )
+    cuda_graphs: bool = Field(
+        default=False,
+        description="Whether single rows run as recorded CUDA graphs; needs RADOGAGA_PROVIDER=`cuda`.",
+    )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         default=1, description="Processes that serve, each with all models; one per core is as many as pay."
     )

@@ -123,14 +123,14 @@ def test_a_result_that_is_not_finite_is_refused(
     app: FastAPI, client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, graph: str, field: str, width: int
 ) -> None:
     detector: Detector = app.state.service.repository.find("thyroid")
-    real = detector._sessions[graph]
+    real = detector._graphs[graph]
 
-    def run(outputs: list[str], inputs: dict[str, Matrix]) -> list[Matrix]:
-        (result,) = real.run(outputs, inputs)
+    def run(rows: Matrix) -> Matrix:
+        result = real.run(rows)
         result[1] = np.inf
-        return [result]
+        return result
 
-    monkeypatch.setitem(detector._sessions, graph, SimpleNamespace(run=run))
+    monkeypatch.setitem(detector._graphs, graph, SimpleNamespace(run=run))
     response = client.post(path, json={"dataset": "thyroid", field: [[0.5] * width] * 3})
     detail = f"{field}[1] has values so large that its result is not a finite number."
     check_problem(response, 422, "result_not_finite", detail)
