@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from service.detector import Matrix
+from service.graphs import Matrix
 
 Run = Callable[[Matrix], Matrix]
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.errors import StartError
-from service.graphs import Graph
-from service.graphs import Matrix as Matrix
+from service.graphs import Graph, Matrix
 from service.manifest import Graph as GraphFile
 from service.manifest import HashedFile, Manifest, Mixture, NumericFeature, read_manifest
 from service.runtime import Runtime

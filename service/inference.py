@@ -15,9 +15,10 @@ from starlette.types import Receive
 
 from service.batching import Batcher
 from service.body import Patience, read_body
-from service.detector import Detector, GraphName, Matrix
+from service.detector import Detector, GraphName
 from service.errors import NotReady, Overloaded, ResultNotFinite
 from service.formats import JSON, Answer, Body, Context, Format, format_of, wanted_format
+from service.graphs import Matrix
 from service.ledger import Ledger, Observation
 from service.metrics import ServiceMetrics
 from service.observation import Observer

@@ -14,8 +14,9 @@ from typing import Any, TypeVar, cast
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.detector import Detector, Matrix
+from service.detector import Detector
 from service.errors import BodyTooLarge, InternalError, ServiceError
+from service.graphs import Matrix
 from service.inference import INLINE_BYTES, Exchange, Operation, Service
 from service.ledger import Observation
 from service.observation import CLIENT_CLOSED_REQUEST, log_unforeseen, problem_of

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from service.detector import Detector, Matrix
+from service.detector import Detector
+from service.graphs import Matrix
 from service.logs import AccessLog
 from service.metrics import ServiceMetrics
 

@@ -87,16 +87,16 @@ def _named(content_type: bytes) -> Format:
 @lru_cache(maxsize=256)
 def _preferred(accept: bytes) -> Format:
     text = accept.decode("latin-1")
-    best, best_quality = None, 0.0
-    for part in text.split(","):
+    ranges: dict[str, tuple[float, int]] = {}
+    for place, part in enumerate(text.split(",")):
         name, *parameters = part.split(";")
-        name = name.strip().lower()
         quality = next((float(found[1]) for p in parameters if (found := QUALITY.search(p))), 1.0)
-        if quality <= best_quality:
-            continue
-        matching = [one for kind, one in FORMATS.items() if name in (kind, f"{kind.split('/')[0]}/*", "*/*")]
-        if matching:
-            best, best_quality = matching[0], quality
+        ranges.setdefault(name.strip().lower(), (quality, -place))
+    best, best_rank = None, (0.0, 0)
+    for kind, one in FORMATS.items():
+        named = next((name for name in (kind, f"{kind.split('/')[0]}/*", "*/*") if name in ranges), None)
+        if named and ranges[named][0] and (best is None or ranges[named] > best_rank):  # the narrowest range counts
+            best, best_rank = one, ranges[named]
     if best is None:
         raise NotAcceptable(text, FORMATS)
     return best

@@ -16,7 +16,6 @@ import orjson
 import simdjson
 from numpy.typing import NDArray
 
-from service.detector import Matrix
 from service.errors import InvalidField, MalformedBody
 from service.formats.rows import (
     TOO_LARGE,
@@ -29,6 +28,7 @@ from service.formats.rows import (
     check_width,
     refuse_value,
 )
+from service.graphs import Matrix
 from service.quotes import Unrepresentable, describe
 
 LONGEST_NUMBER = 400

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from service.detector import Matrix
 from service.errors import InvalidField, MalformedBody
 from service.formats.query import address_of
 from service.formats.rows import Address, Answer, Body, Context, as_float32, check_rows, check_width
+from service.graphs import Matrix
 
 MEDIA_TYPE = "application/x-npy"
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.detector import Matrix
 from service.errors import InvalidField
 from service.formats.query import address_of
 from service.formats.rows import Address, Answer, Body, Context, as_float32, check_rows
+from service.graphs import Matrix
 
 MEDIA_TYPE = "application/octet-stream"
 

@@ -7,8 +7,8 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.detector import Matrix
 from service.errors import InvalidField, InvalidValue, TooManyRows, WrongWidth
+from service.graphs import Matrix
 from service.quotes import describe
 
 Body = bytes | bytearray

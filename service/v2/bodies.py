@@ -10,11 +10,11 @@ import orjson
 import simdjson
 from numpy.typing import NDArray
 
-from service.detector import Matrix
 from service.errors import InvalidField
 from service.formats import Answer, Body, Context
 from service.formats.json import parser_for, strict_document
 from service.formats.rows import check_rows
+from service.graphs import Matrix
 from service.quotes import describe, shorten
 from service.v2.models import Model, Tensor
 from service.v2.tensors import DATATYPES, WRITTEN, Shape, from_bytes, from_numbers, from_values

@@ -6,8 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from service.detector import Detector, Matrix
+from service.detector import Detector
 from service.formats import Body
+from service.graphs import Matrix
 from service.inference import Operation, Reply, Work, conclude
 from service.ledger import Observation
 from service.observation import PROTOCOL, observation

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.detector import Matrix
 from service.errors import InvalidField, InvalidValue
 from service.formats.rows import TOO_LARGE, as_float32, refuse_value
+from service.graphs import Matrix
 from service.quotes import describe
 
 DATATYPES: dict[str, np.dtype[Any]] = {

@@ -12,8 +12,9 @@ from fastapi.testclient import TestClient
 from starlette.types import Message
 
 from service.app import create_app
-from service.detector import Detector, Matrix
+from service.detector import Detector
 from service.formats import FORMATS
+from service.graphs import Matrix
 from service.settings import Settings
 from tests.server import MODELS
 from tests.service.conftest import wait_until_ready

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.batching import Batcher
-from service.detector import Matrix
+from service.graphs import Matrix
 from service.settings import Settings
 from tests.server import MODELS
 from tests.service.conftest import wait_until_ready

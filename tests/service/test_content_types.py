@@ -140,6 +140,10 @@ def as_json(matrix: np.ndarray) -> list[list[float]]:
         (NPY.upper(), NPY),
         ("application/json; charset=utf-8", "application/json"),
         (f"{'x' * 300}, {CSV}", CSV),
+        (f"application/json;q=0, {CSV};q=0.5, */*;q=0.1", CSV),
+        ("application/*;q=0, */*", CSV),
+        (f"*/*;q=0.1, {NPY};q=0.2", NPY),
+        ("text/*;q=0.9, application/json;q=0.9", CSV),
     ],
 )
 def test_the_format_of_the_answer_is_the_clients_choice(client: TestClient, accept: str, answered: str) -> None:

@@ -5,10 +5,10 @@ from contextlib import suppress
 
 import numpy as np
 
-from service.detector import Matrix
 from service.errors import ServiceError
 from service.formats import FORMATS, Body
 from service.formats.rows import Context
+from service.graphs import Matrix
 
 COLUMNS = ("a", "b", "c")
 QUERY = b"dataset=thyroid&version=1"

@@ -6,11 +6,11 @@ import random
 import numpy as np
 import pytest
 
-from service.detector import Matrix
 from service.errors import InvalidField, MalformedBody, ServiceError, TooManyRows
 from service.formats import json as json_format
 from service.formats.json import strict_document, strict_matrix
 from service.formats.rows import Context
+from service.graphs import Matrix
 
 COLUMNS = ("a", "b", "c")
 WIDTH = len(COLUMNS)
