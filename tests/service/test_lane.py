@@ -1,6 +1,7 @@
 """The fast lane answers what ASGI would, for every way in which bytes can arrive."""
 
 import json
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -8,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from service.lane import HELD_SECONDS
 from tests.server import SECONDS, Server, serving
 from tests.service.requests import ROW
 
@@ -53,15 +56,27 @@ def read(connection: socket.socket, rest: bytes = b"") -> tuple[int, dict[str, s
 
 @pytest.fixture(scope="module")
 def expected(server: Server) -> Any:  # noqa: ANN401 - JSON
-    """The answer that ASGI gives, for a body in two parts."""
+    """The answer that ASGI gives, for a body that the lane doesn't wait for."""
     with connect(server) as connection:
-        whole = request()
-        connection.sendall(whole[:-10])
-        time.sleep(0.1)
-        connection.sendall(whole[-10:])
+        send_slowly(connection, request(), HELD_SECONDS + 0.3)
         status, _, answer, _ = read(connection)
     assert status == 200
     return answer
+
+
+def send_slowly(connection: socket.socket, whole: bytes, pause: float) -> None:
+    connection.sendall(whole[:-10])
+    time.sleep(pause)
+    connection.sendall(whole[-10:])
+
+
+def lines_of(server: Server, request_id: str, count: int = 1) -> list[dict[str, Any]]:
+    """Waits for the access log's lines about a request's id."""
+    deadline = time.monotonic() + SECONDS
+    while len(lines := [line for line in server.lines() if line.get("request_id") == request_id]) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return lines
 
 
 def test_a_request_in_one_piece(server: Server, expected: object) -> None:
@@ -73,10 +88,7 @@ def test_a_request_in_one_piece(server: Server, expected: object) -> None:
             assert headers["x-request-id"] == "abc"
             assert headers["content-type"] == "application/json"
             assert headers["date"]
-    deadline = time.monotonic() + SECONDS
-    while len(lines := [line for line in server.lines() if line.get("request_id") == "abc"]) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    lines = lines_of(server, "abc", 3)
     assert [line["status"] for line in lines] == [200] * 3
     assert lines[-1]["rows"] == 1
 
@@ -87,6 +99,42 @@ def test_bytes_one_by_one(server: Server, expected: object) -> None:
         for byte in request():
             connection.sendall(bytes([byte]))
         assert read(connection)[2] == expected
+
+
+def test_a_body_in_two_parts(server: Server, expected: object) -> None:
+    with connect(server) as connection:
+        for _ in range(2):
+            send_slowly(connection, request(), 0.1)
+            assert read(connection)[2] == expected
+
+
+def test_a_body_without_a_length_leaves_the_lane_unless_it_is_there_at_once(server: Server, expected: object) -> None:
+    head, _, body = request().partition(b"\r\n\r\n")
+    chunked = head.replace(b"content-length: %d" % len(body), b"transfer-encoding: chunked") + b"\r\n\r\n"
+    chunked += b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (20, body[:20], len(body) - 20, body[20:])
+    with connect(server) as connection:
+        for pause in (0.0, 0.1):
+            send_slowly(connection, chunked, pause)
+            assert read(connection)[2] == expected
+
+
+def test_what_leaves_the_lane_has_its_query_and_its_id(server: Server) -> None:
+    rows = np.asarray([ROW], "<f4").tobytes()
+    kind = ("content-type: application/octet-stream", "x-request-id: slow", "connection: close")
+    with connect(server) as connection:
+        send_slowly(connection, request(rows, *kind, path="/score?dataset=thyroid&version=1"), HELD_SECONDS + 0.3)
+        status, headers, answer, _ = read(connection)
+        assert (status, answer["version"], headers["x-request-id"]) == (200, 1, "slow")
+        assert connection.recv(1) == b""
+    assert lines_of(server, "slow")[0]["path"] == "/score"
+
+
+def test_a_client_that_hangs_up_within_a_body_is_logged(server: Server) -> None:
+    with connect(server) as connection:
+        connection.sendall(request(BODY, "x-request-id: gone")[:-10])
+        time.sleep(0.1)
+    (line,) = lines_of(server, "gone")
+    assert (line["status"], line["error"]) == (499, "client_disconnected")
 
 
 def test_pipelined_requests_are_answered_in_their_order(server: Server, expected: dict[str, Any]) -> None:
@@ -175,3 +223,17 @@ def test_a_start_in_the_lane_is_answered_while_models_load(tmp_path: Path) -> No
         assert status in (200, 503)
         if status == 503:
             assert (answer["kind"], headers["retry-after"]) == ("not_ready", "1")
+
+
+def test_a_body_that_is_still_coming_at_the_end_is_waited_for(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as server, server.client(), connect(server) as connection:
+        whole = request()
+        connection.sendall(whole[:-10])
+        time.sleep(0.1)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        connection.sendall(whole[-10:])
+        status, headers, _, _ = read(connection)
+        assert (status, headers["connection"]) == (200, "close")
+        assert connection.recv(1) == b""
+        assert server.process.wait(SECONDS) == 0
