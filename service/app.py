@@ -55,27 +55,9 @@ def create_app(
     ledger = Ledger(metrics, (access_log or AccessLog()) if logged else None)
     service = Service(settings, metrics, ledger, Observer(ledger))
 
-    async def load() -> None:
-        runtime = Runtime(settings.provider, settings.threads, settings.cuda_graphs)
-        try:
-            repository = await asyncio.to_thread(ModelRepository.load, settings.models, runtime)
-        except StartError as error:
-            logger.error("the start failed: %s", error)
-            on_start_error(error)
-            return
-        except Exception as error:
-            logger.exception("the start failed")
-            on_start_error(StartError(f"unforeseen: {error!r}; the log has the rest"))
-            return
-        service.metrics.describe(repository)
-        gc.collect()
-        gc.freeze()  # what is there by now stays, and need not be looked through again
-        service.repository = repository
-        logger.info("ready", extra={"fields": {"datasets": repository.datasets(), "providers": repository.providers()}})
-
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(load())
+        loading = asyncio.create_task(load_models(service, on_start_error))
         yield
         await loading
         service.close()
@@ -95,6 +77,27 @@ def create_app(
     app.add_exception_handler(ServiceError, answer_service_error)
     app.add_exception_handler(HTTPException, answer_http_exception)
     return app
+
+
+async def load_models(service: Service, on_start_error: Callable[[StartError], None]) -> None:
+    """Loads the models in a thread, and then lets the service answer with them."""
+    settings = service.settings
+    runtime = Runtime(settings.provider, settings.threads, settings.cuda_graphs)
+    try:
+        repository = await asyncio.to_thread(ModelRepository.load, settings.models, runtime)
+    except StartError as error:
+        logger.error("the start failed: %s", error)
+        on_start_error(error)
+        return
+    except Exception as error:
+        logger.exception("the start failed")
+        on_start_error(StartError(f"unforeseen: {error!r}; the log has the rest"))
+        return
+    service.metrics.describe(repository)
+    gc.collect()
+    gc.freeze()  # what is there by now stays, and need not be looked through again
+    service.repository = repository
+    logger.info("ready", extra={"fields": {"datasets": repository.datasets(), "providers": repository.providers()}})
 
 
 async def answer_service_error(request: Request, error: Exception) -> Response:

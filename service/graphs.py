@@ -30,7 +30,10 @@ class BoundRow:
         session: The graph.
         input_name: The name of its input (N, M).
         output_name: The name of its output (N, *).
-        options: What each run is given.
+        options: What each run is given, if anything.
+
+    Attributes:
+        free: Held while a row is in its place.
     """
 
     def __init__(self, session: Session, input_name: str, output_name: str, options: Any) -> None:  # noqa: ANN401
@@ -42,21 +45,19 @@ class BoundRow:
         self._binding.bind_ortvalue_input(input_name, self._row)
         self._binding.bind_ortvalue_output(output_name, self._result)
         self._run, self._options = session.run_with_iobinding, options
-        self._free = threading.Lock()
+        self.free = threading.Lock()
 
-    def take(self) -> bool:
-        """Takes the places, if no other thread has them."""
-        return self._free.acquire(blocking=False)
-
-    def run(self, row: Matrix) -> Matrix:
-        """Returns the result (1, *) of a row (1, M), and gives the places free that were taken for it."""
+    def run(self, row: Matrix) -> Matrix | None:
+        """Returns the result (1, *) of a row (1, M), or None if another thread has the places."""
+        if not self.free.acquire(blocking=False):
+            return None
         try:
             self._row.update_inplace(row)
             self._run(self._binding, self._options)
             result: Matrix = self._result.numpy()
             return result.copy()  # the next row's result takes its place
         finally:
-            self._free.release()
+            self.free.release()
 
 
 class Graph:
@@ -72,7 +73,7 @@ class Graph:
     def __init__(self, session: Session, input_name: str, output_name: str, recorded: bool = False) -> None:
         self.session = session
         self._input, self._outputs = input_name, [output_name]
-        # With options at hand, a run of one row takes a tenth less than one for which onnxruntime makes some.
+        # For a run without options onnxruntime makes some, which takes as long as several nodes of the graph.
         self._options = run_options(NONE) if recorded else onnxruntime.RunOptions()
         self._bound: BoundRow | None = None
         if self.provider == CUDA:
@@ -85,8 +86,10 @@ class Graph:
 
     def run(self, rows: Matrix) -> Matrix:
         """Returns the results (N, *) of rows (N, M); each row's is the same whatever the others are."""
-        if self._bound is not None and len(rows) == 1 and self._bound.take():
-            return self._bound.run(rows)
+        if self._bound is not None and len(rows) == 1:
+            result = self._bound.run(rows)
+            if result is not None:
+                return result
         return self.session.run(self._outputs, {self._input: rows}, self._options)[0]
 
 

@@ -1,6 +1,5 @@
 """One row alone may go through a graph by a way of its own, and comes out as it does among others."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -57,13 +56,12 @@ def test_threads_do_not_share_the_place_of_the_row(graph: Graph) -> None:
 def test_a_row_whose_place_is_taken_goes_the_way_of_many(graph: Graph, bound: BoundRow) -> None:
     x = rows(1)
     expected = graph.run(x)
-    assert bound.take()
-    try:
+    with bound.free:
+        assert bound.run(x) is None
         assert graph.run(x).tobytes() == expected.tobytes()
-    finally:
-        bound._free.release()
-    assert bound.take()
-    bound._free.release()
+    result = bound.run(x)
+    assert result is not None
+    assert result.tobytes() == expected.tobytes()
 
 
 def test_the_place_is_free_again_after_an_error(graph: Graph, bound: BoundRow, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,8 +74,7 @@ def test_the_place_is_free_again_after_an_error(graph: Graph, bound: BoundRow, m
         patched.setattr(bound, "_run", fail)
         with pytest.raises(RuntimeError, match="of onnxruntime"):
             graph.run(x)
-    assert bound.take()
-    bound._free.release()
+    assert not bound.free.locked()
     assert graph.run(x).tobytes() == expected.tobytes()
 
 
@@ -164,18 +161,3 @@ def test_on_a_gpu_the_place_is_there_and_only_its_runs_are_recorded(
     assert graph.run(x[:1]).tolist() == x[:1].sum(axis=1).tolist()
     assert graph.run(x).tolist() == x.sum(axis=1).tolist()
     assert session.runs == [("bound", alone), ("free", many)]
-
-
-def test_a_lock_is_not_waited_for(graph: Graph, bound: BoundRow) -> None:
-    assert bound.take()
-    done = threading.Event()
-
-    def run() -> None:
-        graph.run(rows(1))
-        done.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert done.wait(10)
-    thread.join()
-    bound._free.release()
