@@ -6,6 +6,7 @@ them, and there is room for more, are further ones waited for. A row alone is no
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +19,34 @@ Done = Callable[[Matrix | Exception], None]
 """What is told the results of some rows, or what the graph raised."""
 
 
-class Batcher:
+class Elsewhere(ABC):
+    """Runs a graph in another place than the one where a request is read; to be used by one event loop."""
+
+    async def __call__(self, rows: Matrix) -> Matrix:
+        """Returns the results of rows (N, *).
+
+        Raises:
+            Exception: Whatever the graph raised.
+        """
+        future: asyncio.Future[Matrix] = asyncio.get_running_loop().create_future()
+
+        def done(results: Matrix | Exception) -> None:
+            if future.done():  # a request whose client hung up waits no longer
+                return
+            if isinstance(results, Exception):
+                future.set_exception(results)
+            else:
+                future.set_result(results)
+
+        self.add(rows, done)
+        return await future
+
+    @abstractmethod
+    def add(self, rows: Matrix, done: Done) -> None:
+        """Takes rows (N, *), and tells `done` their results later, on the event loop."""
+
+
+class Batcher(Elsewhere):
     """Batches the rows of one graph; to be used by one event loop.
 
     Arguments:
@@ -34,25 +62,6 @@ class Batcher:
         self._waiting: list[tuple[Matrix, Done]] = []
         self._rows = 0
         self._flush: asyncio.Handle | None = None
-
-    async def __call__(self, rows: Matrix) -> Matrix:
-        """Returns the results of rows (N, *), which go through the graph with those of other requests.
-
-        Raises:
-            Exception: Whatever the graph raised, to each request of the batch.
-        """
-        future: asyncio.Future[Matrix] = asyncio.get_running_loop().create_future()
-
-        def done(results: Matrix | Exception) -> None:
-            if future.done():  # a request whose client hung up waits no longer
-                return
-            if isinstance(results, Exception):
-                future.set_exception(results)
-            else:
-                future.set_result(results)
-
-        self.add(rows, done)
-        return await future
 
     def add(self, rows: Matrix, done: Done) -> None:
         """Adds rows (N, *) to the next batch, whose results `done` is told."""

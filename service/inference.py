@@ -2,18 +2,19 @@
 
 import asyncio
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import Response
 from starlette.types import Receive
 
-from service.batching import Batcher
+from service.aside import Aside, Threads, cores
+from service.batching import Batcher, Elsewhere
 from service.body import Patience, read_body
 from service.detector import Detector, GraphName
 from service.errors import NotReady, Overloaded, ResultNotFinite
@@ -29,6 +30,8 @@ INLINE_BYTES = 2**20
 """Longer bodies are answered in a thread: the way there and back costs as much as a few rows, and keeps others waiting
 less than they would for the work itself."""
 
+ASIDE_BYTES = 2**17
+"""Of longer bodies the graph runs in a thread if there is a core to spare."""
 
 FEW = 16
 """So few numbers are dealt with one by one before numpy would have begun."""
@@ -106,12 +109,15 @@ class Service:
     repository: ModelRepository | None = None
     under_way: int = 0
     patience: Patience = field(init=False)
-    _threads: ThreadPoolExecutor = field(init=False)
+    _long_bodies: ThreadPoolExecutor = field(init=False)
+    _graphs: Threads = field(init=False)
     _batchers: dict[tuple[Detector, GraphName], Batcher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.patience = Patience(self.settings.body_seconds)
-        self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="long-bodies")
+        self._long_bodies = ThreadPoolExecutor(max(2, cores()), thread_name_prefix="long-bodies")
+        spare = max(0, cores() // self.settings.workers - 1)  # the event loop has a core for itself
+        self._graphs = Threads(spare, self.settings.max_in_flight // 2)  # so none is refused on their account
 
     def models(self) -> ModelRepository:
         """Returns the models.
@@ -125,7 +131,8 @@ class Service:
 
     def close(self) -> None:
         """Lets go of the threads."""
-        self._threads.shutdown(wait=False)
+        self._long_bodies.shutdown(wait=False)
+        self._graphs.close()
 
     async def answer(
         self, operation: Operation, headers: Mapping[bytes, bytes], query: bytes, receive: Receive, seen: Observation
@@ -161,10 +168,10 @@ class Service:
         self.admit()
         try:
             if len(body) > INLINE_BYTES:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, work.answer, body)
+                return await asyncio.get_running_loop().run_in_executor(self._long_bodies, work.answer, body)
             detector, rows = work.read(body)
-            batcher = self.batcher(detector, graph, rows)
-            results = await batcher(rows) if batcher else detector.run(graph, rows)
+            elsewhere = self.elsewhere(detector, graph, rows, len(body))
+            results = await elsewhere(rows) if elsewhere else detector.run(graph, rows)
             return work.write(detector, rows, results)
         finally:
             self.under_way -= 1
@@ -193,14 +200,23 @@ class Service:
             raise Overloaded(self.settings.max_in_flight)
         self.under_way += 1
 
-    def batcher(self, detector: Detector, graph: GraphName, rows: Matrix) -> Batcher | None:
-        """Returns what takes rows through a graph together with those of other requests, if that is wanted."""
+    def elsewhere(self, detector: Detector, graph: GraphName, rows: Matrix, length: int) -> Elsewhere | None:
+        """Returns where a graph runs on rows (N, *), if that is not where they were read.
+
+        Arguments:
+            detector: Whose graph.
+            graph: Which.
+            rows: The rows.
+            length: Bytes of the body that they were read from.
+        """
+        if length > ASIDE_BYTES and self._graphs.have_room:
+            return Aside(self._graphs, partial(detector.run, graph))
         most = self.settings.max_batch_rows
         if len(rows) >= most:
             return None
         batcher = self._batchers.get((detector, graph))
         if batcher is None:
-            batcher = Batcher(lambda batch: detector.run(graph, batch), most, self.settings.max_wait_us / 1e6)
+            batcher = Batcher(partial(detector.run, graph), most, self.settings.max_wait_us / 1e6)
             self._batchers[detector, graph] = batcher
         return batcher
 

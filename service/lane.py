@@ -216,16 +216,16 @@ class LaneProtocol(HttpToolsProtocol):
             if len(body) > limit:
                 raise BodyTooLarge(str(len(body)), limit)
             service.admit()
-            batcher = None
+            elsewhere = None
             try:
                 detector, rows = exchange.read(body)
-                batcher = service.batcher(detector, operation.graph, rows)
-                if batcher is None:
+                elsewhere = service.elsewhere(detector, operation.graph, rows, len(body))
+                if elsewhere is None:
                     return exchange.write(detector, rows, detector.run(operation.graph, rows))
             finally:
-                if batcher is None:
+                if elsewhere is None:
                     service.under_way -= 1
-            batcher.add(rows, partial(finish, exchange, detector, rows))
+            elsewhere.add(rows, partial(finish, exchange, detector, rows))
             return None
 
         def finish(exchange: Exchange, detector: Detector, rows: Matrix, results: Matrix | Exception) -> None:

@@ -97,6 +97,7 @@ def judge(bar: Bar, found: Medians) -> Verdict:
 
 SERVICE = "service"
 TWO = "service, two workers"
+SHARED = "service, shared metrics"
 BATCHING = "service, batching"
 ORJSON = "raw ASGI, orjson"
 RAW = "raw ASGI, float32"
@@ -152,7 +153,8 @@ BARS: dict[str, list[Bar]] = {
     + [
         Bar(f"p99 over p50, {body}", Term(Case(TWO, body), "p99"), Term(Case(TWO, body), "p50"), operator.le, 3)
         for body in (FLOATS, ROW)
-    ],
+    ]
+    + [Bar("CPU with metrics that workers share, over that without", row(SHARED, "cpu"), row(SERVICE, "cpu"))],
     "6. Start and memory": [
         Bar(
             "seconds from the start to the first score, five models",

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from service.metrics import METRICS_FOLDER
 from tests.load import bodies
 from tests.load.bodies import Body, BodyName
 from tests.load.processes import family
@@ -46,6 +47,7 @@ class Candidate:
         environment: The peer in whose environment it runs, if it isn't the service's own.
         settings: The service's settings RADOGAGA_*, if it is the service.
         settle: Seconds that its other workers may need after its first score.
+        shared_metrics: Whether it keeps its metrics in files, as it does when it is one worker of several.
     """
 
     command: Callable[[int], list[str]]
@@ -55,12 +57,15 @@ class Candidate:
     environment: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     settle: float = 0.0
+    shared_metrics: bool = False
 
 
-def service(settle: float = 0.0, **settings: object) -> Candidate:
+def service(settle: float = 0.0, shared_metrics: bool = False, **settings: object) -> Candidate:
     """Returns this service with settings; everything it does for an operator stays on."""
     path = "/score?dataset=kddcup99&version=1"
-    return Candidate(lambda _: list(SERVICE), path_float32=path, settings=settings, settle=settle)
+    return Candidate(
+        lambda _: list(SERVICE), path_float32=path, settings=settings, settle=settle, shared_metrics=shared_metrics
+    )
 
 
 def limit(application: str) -> Candidate:
@@ -108,6 +113,7 @@ def bentoml(port: int) -> list[str]:
 CANDIDATES: dict[str, Candidate] = {
     "service": service(),
     "service, two workers": service(settle=2.0, workers=2),
+    "service, shared metrics": service(shared_metrics=True),
     "service, batching": service(max_batch_rows=BATCH_ROWS, max_wait_us=BATCH_WAIT_MICROSECONDS),
     "raw ASGI, constant answer": limit("constant"),
     "raw ASGI, orjson": limit("orjson"),
@@ -199,6 +205,9 @@ def running(name: str, folder: Path, body: BodyName) -> Iterator[Running]:
     first = bodies.write(here, body, candidate.json)
     started = time.monotonic()
     kept = [f"HOME={here}", f"TMPDIR={here}"]  # what a server leaves behind goes when the folder does
+    if candidate.shared_metrics:
+        (here / "metrics").mkdir()
+        kept.append(f"{METRICS_FOLDER}={here / 'metrics'}")
     with serving(here / "log", ["env", *kept, *candidate.command(port)], **settings) as server:
         found = Running(name, server.process.pid, port, 0.0, here / "log")
         try:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.load.bars import BATCHING, FILLED, ORJSON, RAW, SERVICE, TWO, USUAL, alone
+from tests.load.bars import BATCHING, FILLED, ORJSON, RAW, SERVICE, SHARED, TWO, USUAL, alone
 from tests.load.bodies import FLOATS, MANY_FLOATS, ROW, ROWS, BodyName
 from tests.load.measuring import Case, Figures, fill, live, measure
 from tests.load.processes import processor
@@ -52,13 +52,13 @@ class Amount:
     requests: int
 
 
-FULL = Amount(rounds=3, seconds=4.0, warm_up_seconds=1.0, requests=200_000)
+FULL = Amount(rounds=9, seconds=1.25, warm_up_seconds=1.0, requests=200_000)
 QUICK = Amount(rounds=1, seconds=1.0, warm_up_seconds=0.3, requests=5_000)
 
 JSON_PEERS = ("mosec, orjson", "MLServer", "LitServe", "BentoML")
 
 CASES = [
-    *(Case(name, ROW) for name in (SERVICE, TWO, TWO, ORJSON, "raw ASGI, constant answer", USUAL, *JSON_PEERS)),
+    *(Case(name, ROW) for name in (SERVICE, SHARED, ORJSON, TWO, TWO, "raw ASGI, constant answer", USUAL, *JSON_PEERS)),
     *(Case(name, ROW, disturbed=True) for name in (SERVICE, USUAL)),
     *2 * (Case(SERVICE, ROW, 1), Case(BATCHING, ROW, 1)),
     *(Case(name, ROW, 64) for name in (SERVICE, BATCHING, ORJSON, "mosec, batching")),

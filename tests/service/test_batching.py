@@ -118,7 +118,7 @@ def test_scores_are_the_same_to_the_last_bit_whatever_the_batch(client: TestClie
             detector = service.models().find("kddcup99")
             starts = np.cumsum([0, *sizes])
             parts = [x[start : start + size] for start, size in zip(starts, sizes, strict=False)]
-            scored = await asyncio.gather(*(service.batcher(detector, "scorer", part)(part) for part in parts))
+            scored = await asyncio.gather(*(service.elsewhere(detector, "scorer", part, 0)(part) for part in parts))
             return [float(score) for score in np.concatenate(scored)]
 
         assert asyncio.run(post_all()) == alone

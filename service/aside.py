@@ -1,0 +1,78 @@
+"""A graph in a thread, while the event loop reads what comes next.
+
+Reading many rows of text takes about as long as the graph takes with them. If there is a core to spare, both happen at
+once: half as many rows per second again, for a tenth more CPU time. Short bodies would lose by it, for the way to a
+thread and back takes as long as the graph of a few rows.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from service.batching import Done, Elsewhere
+from service.graphs import Matrix
+
+
+class Threads:
+    """Threads for graphs; to be used by one event loop.
+
+    Arguments:
+        number: How many; with 0 they have no room.
+        most: How many graphs may run or wait at once.
+    """
+
+    def __init__(self, number: int, most: int) -> None:
+        self._most = most if number else 0
+        self._pending = 0
+        self._executor = ThreadPoolExecutor(max(1, number), thread_name_prefix="graphs")
+
+    @property
+    def have_room(self) -> bool:
+        """Whether one more graph may run or wait."""
+        return self._pending < self._most
+
+    def submit(self, work: Callable[[], Matrix], done: Done) -> None:
+        """Works in a thread, and tells `done` on the event loop what came of it."""
+        loop = asyncio.get_running_loop()
+        self._pending += 1
+
+        def back(results: Matrix | Exception) -> None:
+            self._pending -= 1
+            done(results)
+
+        def run() -> None:
+            results: Matrix | Exception
+            try:
+                results = work()
+            except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+                results = error
+            loop.call_soon_threadsafe(back, results)
+
+        self._executor.submit(run)
+
+    def close(self) -> None:
+        """Lets go of the threads."""
+        self._executor.shutdown(wait=False)
+
+
+class Aside(Elsewhere):
+    """Runs a graph in a thread.
+
+    Arguments:
+        threads: Where.
+        run: The graph: rows (N, *) to results (N,) or (N, *).
+    """
+
+    def __init__(self, threads: Threads, run: Callable[[Matrix], Matrix]) -> None:
+        self._threads = threads
+        self._run = run
+
+    def add(self, rows: Matrix, done: Done) -> None:
+        """Runs the graph on rows (N, *), and tells `done` the results."""
+        self._threads.submit(lambda: self._run(rows), done)
+
+
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
