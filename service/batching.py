@@ -2,7 +2,8 @@
 
 A row costs its share of the calls on the way to the graph and back, which are most of a single row's cost. Requests
 that one turn of the event loop has read are batched without waiting for anything; only if there is more than one of
-them, and there is room for more, are further ones waited for. A row alone is not kept waiting.
+them, and there is room for more, are further ones waited for. A row alone is not kept waiting, and does not
+come here if its client has the service's only connection.
 """
 
 import asyncio

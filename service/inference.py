@@ -200,7 +200,9 @@ class Service:
             raise Overloaded(self.settings.max_in_flight)
         self.under_way += 1
 
-    def elsewhere(self, detector: Detector, graph: GraphName, rows: Matrix, length: int) -> Elsewhere | None:
+    def elsewhere(
+        self, detector: Detector, graph: GraphName, rows: Matrix, length: int, alone: bool = False
+    ) -> Elsewhere | None:
         """Returns where a graph runs on rows (N, *), if that is not where they were read.
 
         Arguments:
@@ -208,11 +210,12 @@ class Service:
             graph: Which.
             rows: The rows.
             length: Bytes of the body that they were read from.
+            alone: Whether there is no other client whose rows could go with these.
         """
         if length > ASIDE_BYTES and self._graphs.have_room:
             return Aside(self._graphs, partial(detector.run, graph))
         most = self.settings.max_batch_rows
-        if len(rows) >= most:
+        if alone or len(rows) >= most:
             return None
         batcher = self._batchers.get((detector, graph))
         if batcher is None:

@@ -219,7 +219,8 @@ class LaneProtocol(HttpToolsProtocol):
             elsewhere = None
             try:
                 detector, rows = exchange.read(body)
-                elsewhere = service.elsewhere(detector, operation.graph, rows, len(body))
+                alone = len(self.connections) == 1
+                elsewhere = service.elsewhere(detector, operation.graph, rows, len(body), alone)
                 if elsewhere is None:
                     return exchange.write(detector, rows, detector.run(operation.graph, rows))
             finally:

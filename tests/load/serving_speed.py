@@ -112,7 +112,7 @@ def measure_in_turn(say: Say, folder: Path, names: Sequence[str], amount: Amount
     with ExitStack() as stack:
         servers = {name: stack.enter_context(running(name, folder, first_body(name))) for name in names}
         for number in range(amount.rounds):
-            for case in CASES:
+            for case in CASES if number % 2 == 0 else reversed(CASES):  # what comes before leaves its mark
                 if case.server in servers:
                     say(f"round {number + 1} of {amount.rounds}: {case}")
                     found.setdefault(str(case), []).append(measure(servers[case.server], case, amount.seconds))

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -237,3 +238,16 @@ def test_a_body_that_is_still_coming_at_the_end_is_waited_for(tmp_path: Path) ->
         assert (status, headers["connection"]) == (200, "close")
         assert connection.recv(1) == b""
         assert server.process.wait(SECONDS) == 0
+
+
+def test_a_row_is_not_batched_if_no_other_can_come(tmp_path: Path) -> None:
+    main = "from service import batching, __main__ as program; batching.Batcher.add = None; program.main()"
+    with serving(tmp_path / "log", [sys.executable, "-c", main], max_batch_rows=16) as server:
+        with server.client():
+            pass
+        with connect(server) as only:
+            only.sendall(request())
+            assert read(only)[0] == 200
+            with connect(server) as other:
+                other.sendall(request())
+                assert read(other)[0] == 500
