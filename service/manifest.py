@@ -4,6 +4,7 @@
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -24,6 +25,9 @@ from service.errors import StartError
 MANIFEST = "manifest.json"
 
 LARGEST_FLOAT32 = 3.4028234663852886e38
+
+MOST_BINS = 100
+"""Bins that scores may be sorted into; each is several time series of the service's metrics."""
 
 LONGEST_QUOTE = 200
 """Characters of a wrong value that an error repeats."""
@@ -139,6 +143,27 @@ class Calibration(Strict):
         return self
 
 
+class ScoreBins(Strict):
+    """How the scores of the rows behind the calibration are distributed, so that others can be held against them.
+
+    A score belongs to the first bin whose upper bound is not below it, and to one more bin beyond all bounds.
+    """
+
+    upper_bounds: Annotated[list[float], Field(max_length=MOST_BINS - 1)]
+    rows: Annotated[list[Count], Field(min_length=1, max_length=MOST_BINS)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if len(self.rows) != len(self.upper_bounds) + 1:
+            raise ValueError(
+                f"rows has {len(self.rows)} entries, expected one more than the {len(self.upper_bounds)} bounds"
+            )
+        for lower, upper in pairwise(self.upper_bounds):
+            if not lower < upper:
+                raise ValueError(f"upper_bounds has {upper} behind {lower}, expected rising bounds")
+        return self
+
+
 class Metrics(Strict):
     """What the model was worth on rows it was not fitted on."""
 
@@ -182,6 +207,7 @@ class Manifest(Strict):
     examples: Examples
     threshold: float
     calibration: Calibration
+    score_bins: ScoreBins | None = None
     provenance: Provenance
 
     @field_validator("features")
@@ -189,6 +215,15 @@ class Manifest(Strict):
     def _names_differ(cls, features: list[Feature]) -> list[Feature]:
         _without_repetition([feature.name for feature in features])
         return features
+
+    @model_validator(mode="after")
+    def _bins_agree(self) -> Self:
+        expected = self.calibration.rows
+        if self.score_bins and sum(self.score_bins.rows) != expected:
+            raise ValueError(
+                f"score_bins.rows add up to {sum(self.score_bins.rows)}, expected calibration.rows, {expected}"
+            )
+        return self
 
     @property
     def width(self) -> int:

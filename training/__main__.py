@@ -13,7 +13,7 @@ from rich.table import Table
 
 from training.datasets import DATASETS
 from training.datasets.files import DatasetFileError
-from training.evaluation import EvaluationError, evaluate_folder
+from training.evaluation import EvaluationError, describe_scores, evaluate_folder
 from training.experiments import EXPERIMENTS
 from training.experiments.base import Request
 from training.experiments.results import ResultsError, check_section, write_section
@@ -81,6 +81,12 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="measure a model folder on the test half it never saw")
     evaluate.add_argument("folder", type=Path, help="such as models/thyroid/1")
     evaluate.set_defaults(command=evaluate_command)
+
+    describe = commands.add_parser(
+        "describe-scores", help="write into older manifests how training scores are distributed"
+    )
+    describe.add_argument("folders", type=Path, nargs="+", metavar="folder", help="such as models/thyroid/1")
+    describe.set_defaults(command=describe_scores_command)
 
     listing = commands.add_parser("list", help="show datasets, methods and settings")
     listing.set_defaults(command=list_command)
@@ -173,6 +179,13 @@ def fit_command(options: argparse.Namespace, console: Console) -> None:
 def evaluate_command(options: argparse.Namespace, console: Console) -> None:
     """Measures a model folder."""
     show_evaluation(options.folder, console)
+
+
+def describe_scores_command(options: argparse.Namespace, console: Console) -> None:
+    """Writes the bins of the training half's scores into manifests."""
+    for folder in options.folders:
+        written = describe_scores(folder)
+        console.print(f"{'wrote' if written else 'nothing to do:'} {folder / 'manifest.json'}", highlight=False)
 
 
 def show_evaluation(folder: Path, console: Console) -> None:

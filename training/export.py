@@ -7,6 +7,7 @@ import platform
 import shutil
 import tempfile
 import warnings
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +25,7 @@ from training.methods.base import Method
 from training.methods.ensemble import Ensemble
 from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.metrics import evaluate
-from training.thresholds import contamination_threshold, percentile_threshold
+from training.thresholds import ScoreBins, contamination_threshold, percentile_threshold, score_bins
 
 FORMAT_VERSION = 1
 
@@ -129,11 +130,17 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
             "rule": "contamination",
             "contamination": dataset.contamination,
             "rows": len(scores),
-            "flagged": int((scores.astype(np.float64) >= threshold).sum()),
+            "flagged": count_flagged(scores, threshold),
         },
+        "score_bins": asdict(score_bins(scores)),
         "provenance": describe_provenance(model, folder / "scorer.onnx", threshold),
     }
     write_manifest(manifest, folder / "manifest.json")
+
+
+def count_flagged(scores: Rows, threshold: float) -> int:
+    """Counts the scores (N,) that a threshold calls anomalous."""
+    return int(np.count_nonzero(scores.astype(np.float64) >= threshold))
 
 
 def write_density(method: Method, path: Path) -> dict[str, Any]:
@@ -196,12 +203,46 @@ def write_manifest(manifest: dict[str, Any], path: Path) -> None:
     Raises:
         ExportError: It does not; field and value are named.
     """
-    text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
+    text = manifest_text(manifest)
     try:
         jsonschema.validate(json.loads(text), json.loads(SCHEMA.read_text()))
     except jsonschema.ValidationError as error:
         raise ExportError(f"manifest.json: {error.json_path} is {error.instance!r}: {error.message}") from error
     path.write_text(text)
+
+
+def manifest_text(manifest: dict[str, Any]) -> str:
+    """Returns a manifest as it stands in its file."""
+    return json.dumps(manifest, indent=1, allow_nan=False) + "\n"
+
+
+def add_score_bins(path: Path, bins: ScoreBins) -> None:
+    """Writes bins into a manifest, in place of others if there are any, and leaves the rest of it as it is.
+
+    Raises:
+        ExportError: The manifest is not written as `write_manifest` writes it, so that its bytes could not be kept;
+            or it breaks its schema, or can't be written.
+    """
+    text = path.read_text()
+    manifest: dict[str, Any] = json.loads(text)
+    if manifest_text(manifest) != text:
+        raise ExportError(
+            f"{path}: is not written as the exporter writes it, so that more than score_bins would change"
+        )
+    described: dict[str, Any] = {}
+    for name, value in manifest.items():
+        if name != "score_bins":
+            described[name] = value
+        if name == "calibration":
+            described["score_bins"] = asdict(bins)
+    beside = path.with_name(f".{path.name}")
+    try:
+        write_manifest(described, beside)
+        beside.replace(path)
+    except OSError as error:
+        raise ExportError(f"{path} can't be written ({error.strerror})") from error
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def write_graph(

@@ -1,12 +1,16 @@
-"""Thresholds: from which score on a row is called an anomaly, `score >= threshold`."""
+"""Thresholds: from which score on a row is called an anomaly, `score >= threshold`; and bins that scores fall into."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 TIE = 1e-5
 """Scores this close, relative to their size, count as tied: two machines may round them to either side."""
+
+BINS = 20
+"""Bins of a model's training scores: five rows in a hundred fall into each."""
 
 
 def contamination_threshold(scores: NDArray[np.floating], contamination: float) -> float:
@@ -24,9 +28,7 @@ def contamination_threshold(scores: NDArray[np.floating], contamination: float) 
     """
     if not 0 < contamination < 1:
         raise ValueError(f"contamination is {contamination}, expected a ratio between 0 and 1")
-    if not len(scores) or not np.isfinite(scores).all():
-        raise ValueError(f"expected finite scores, got {len(scores)} with {np.sum(~np.isfinite(scores))} not finite")
-    ordered = np.sort(scores.astype(np.float64))
+    ordered = _sorted(scores)
     lowest_flagged = ordered[-math.ceil(contamination * len(ordered))]
     tied_from = lowest_flagged - TIE * max(1.0, abs(lowest_flagged))
     below, flagged = ordered[ordered < tied_from], ordered[ordered >= tied_from]
@@ -46,3 +48,51 @@ def percentile_threshold(scores: NDArray[np.floating], contamination: float) -> 
         Rate-Distortion Optimization Guided Autoencoder (Kato et al., 2019), section 4.2.1
     """
     return float(np.quantile(scores.astype(np.float64), 1 - contamination))
+
+
+@dataclass(frozen=True)
+class ScoreBins:
+    """Bins that scores fall into; a score belongs to the first bin whose upper bound is not below it.
+
+    Attributes:
+        upper_bounds: The upper bounds of all bins but the last, which has none, rising; of shape (B - 1,).
+        rows: The number of rows in each bin, none of them 0; of shape (B,).
+    """
+
+    upper_bounds: list[float]
+    rows: list[int]
+
+    def describe(self, scores: NDArray[np.floating]) -> bool:
+        """Tells whether scores (N,) fall into the bins in these very numbers."""
+        bins = np.searchsorted(self.upper_bounds, scores.astype(np.float64))
+        return bool(np.array_equal(np.bincount(bins, minlength=len(self.rows)), self.rows))
+
+
+def score_bins(scores: NDArray[np.floating], most: int = BINS) -> ScoreBins:
+    """Sorts scores into bins of equally many rows, as far as ties allow.
+
+    A bound lies half-way between two scores that are not tied, next to where the quantile is. So tied scores share a
+    bin, which then has more rows than others, and rounding on another machine moves no block of equal rows.
+
+    Arguments:
+        scores: Scores of shape (N,).
+        most: The number of bins, if there are enough scores that are not tied.
+
+    Raises:
+        ValueError: There are no scores, or one of them is not finite.
+    """
+    ordered = _sorted(scores)
+    apart = np.diff(ordered) > TIE * np.maximum(1.0, np.abs(ordered[1:]))
+    gaps = np.flatnonzero(apart) + 1  # so many scores lie below each gap
+    if not len(gaps):
+        return ScoreBins([], [len(ordered)])
+    wanted = np.arange(1, most) * len(ordered) / most
+    cuts = np.unique(gaps[np.abs(gaps - wanted[:, None]).argmin(axis=1)])
+    bounds = (ordered[cuts - 1] + ordered[cuts]) / 2
+    return ScoreBins(bounds.tolist(), np.diff([0, *cuts, len(ordered)]).tolist())
+
+
+def _sorted(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    if not len(scores) or not np.isfinite(scores).all():
+        raise ValueError(f"expected finite scores, got {len(scores)} with {np.sum(~np.isfinite(scores))} not finite")
+    return np.sort(scores.astype(np.float64))

@@ -62,6 +62,15 @@ BROKEN = [
     (set_at("features", 0, "maximum", to=1e300), "features.0.numeric.maximum is 1e+300"),
     (set_at("calibration", "flagged", to=10_000), "flagged 10000 is above rows 1887"),
     (set_at("provenance", "settings", "lambda1", to=float("nan")), "provenance.settings is"),
+    (set_at("score_bins", "upper_bounds", 0, to="low"), "score_bins.upper_bounds.0 is 'low'"),
+    (set_at("score_bins", "upper_bounds", 1, to=-1e9), "upper_bounds has -1000000000.0 behind "),
+    (set_at("score_bins", "upper_bounds", to=[0.0]), "rows has 20 entries, expected one more than the 1 bounds"),
+    (set_at("score_bins", "rows", 0, to=0), "score_bins.rows.0 is 0"),
+    (set_at("score_bins", "rows", 0, to=1000), "expected calibration.rows, 1887"),
+    (
+        set_at("score_bins", to={"upper_bounds": [*map(float, range(100))], "rows": [1] * 101}),
+        "score_bins.upper_bounds",
+    ),
     (set_at("calibration", "contamination", to=0.0), "calibration.contamination is 0.0"),
 ]
 
@@ -75,6 +84,11 @@ def test_a_broken_manifest_is_refused_with_folder_field_and_value(
         read_manifest(folder)
     assert str(folder) in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_manifests_need_no_bins(folder: Path, change_manifest: Callable[[Change], None]) -> None:
+    change_manifest(lambda manifest: manifest.pop("score_bins"))
+    assert read_manifest(folder).score_bins is None
 
 
 def test_a_feature_fewer_than_the_graphs_have(folder: Path, change_manifest: Callable[[Change], None]) -> None:

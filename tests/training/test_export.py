@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -108,6 +109,15 @@ def test_the_threshold_is_the_training_halfs(fitted: FittedModel, exported: Path
         "rows": len(half),
         "flagged": int(np.ceil(0.1 * len(half))),
     }
+
+
+def test_the_bins_are_those_of_the_training_halfs_scores(fitted: FittedModel, exported: Path) -> None:
+    half = fitted.dataset.x[fitted.split.train]
+    scores = exporter.run_in_batches(exporter.open_session(exported / "scorer.onnx"), half)
+    described = cast("dict[str, list[float]]", manifest_of(exported)["score_bins"])
+    assert len(described["rows"]) == 20
+    edges = [-np.inf, *described["upper_bounds"], np.inf]
+    assert described["rows"] == [((scores > a) & (scores <= b)).sum() for a, b in pairwise(edges)]
 
 
 def test_the_threshold_knows_nothing_of_the_test_half(fitted: FittedModel, exported: Path, tmp_path: Path) -> None:

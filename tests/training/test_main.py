@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,6 +44,22 @@ def test_fit_writes_the_next_version_and_evaluate_reads_it(tmp_path: Path, capsy
         assert word in shown
     assert f"{manifest['provenance']['metrics']['shipped_threshold']['auroc']:.4g}" in shown
     assert not list((tmp_path / "thyroid").glob(".*"))
+
+
+@pytest.mark.usefixtures("small_thyroid")
+def test_scores_of_several_folders_are_described(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [tmp_path / "1", tmp_path / "2"]
+    for folder in folders:
+        shutil.copytree(exported, folder)
+    manifest = json.loads((folders[0] / "manifest.json").read_text())
+    del manifest["score_bins"]
+    (folders[0] / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    assert main(["describe-scores", *map(str, folders)]) == 0
+    said = capsys.readouterr().out.replace("\n", "")
+    assert said == f"wrote {folders[0]}/manifest.jsonnothing to do: {folders[1]}/manifest.json"
+    assert (folders[0] / "manifest.json").read_bytes() == (exported / "manifest.json").read_bytes()
 
 
 def test_list_shows_datasets_methods_and_settings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,12 @@
 """Thresholds flag what they are asked to, and never half a tie."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from training.thresholds import contamination_threshold, percentile_threshold
+from training.thresholds import ScoreBins, contamination_threshold, percentile_threshold, score_bins
 
 
 @pytest.mark.parametrize("contamination", [0.001, 0.025, 0.15, 0.2, 0.5, 0.999])
@@ -50,3 +51,46 @@ def test_scores_that_are_no_numbers() -> None:
 
 def test_the_papers_threshold_is_a_percentile() -> None:
     assert percentile_threshold(np.arange(101.0), 0.2) == pytest.approx(80)
+
+
+@pytest.mark.parametrize("rows", [1000, 1013])
+def test_bins_have_equally_many_distinct_scores(rows: int) -> None:
+    scores = np.random.default_rng(0).normal(size=rows).astype(np.float32)
+    bins = score_bins(scores)
+    assert len(bins.rows) == 20
+    assert sum(bins.rows) == rows
+    assert max(bins.rows) - min(bins.rows) <= 2
+    assert bins.upper_bounds == pytest.approx(np.quantile(scores, np.arange(1, 20) / 20), abs=0.2)
+    assert bins.upper_bounds == sorted(set(bins.upper_bounds))
+
+
+def test_few_scores_have_a_bin_each() -> None:
+    assert score_bins(np.arange(20.0)) == ScoreBins([i + 0.5 for i in range(19)], [1] * 20)
+    assert score_bins(np.array([3.0, 1.0])) == ScoreBins([2.0], [1, 1])
+
+
+def test_bins_count_what_lies_between_their_bounds() -> None:
+    scores = np.random.default_rng(1).gamma(2.0, size=500)
+    bins = score_bins(scores, 7)
+    edges = [-math.inf, *bins.upper_bounds, math.inf]
+    assert bins.rows == [int(((scores > a) & (scores <= b)).sum()) for a, b in pairwise(edges)]
+    assert bins.describe(scores)
+    assert not bins.describe(scores + 0.1)
+    assert not bins.describe(scores[:-1])
+
+
+def test_tied_scores_share_a_bin() -> None:
+    block = np.nextafter(np.float32(50.0), np.float32(np.inf))
+    scores = np.array([1.0, 2.0] * 10 + [50.0] * 30 + [block] * 30 + [60.0] * 20, dtype=np.float32)
+    bins = score_bins(scores)
+    assert bins.rows == [10, 10, 60, 20]
+    assert bins.upper_bounds == pytest.approx([1.5, 26.0, 55.0])
+
+
+def test_equal_scores_are_one_bin() -> None:
+    assert score_bins(np.full(10, 3.0)) == ScoreBins([], [10])
+
+
+def test_scores_that_are_no_numbers_have_no_bins() -> None:
+    with pytest.raises(ValueError, match="expected finite scores, got 2 with 1 not finite"):
+        score_bins(np.array([1.0, np.nan]))
