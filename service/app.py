@@ -28,6 +28,8 @@ from service.v2.routes import router as protocol_router
 
 logger = logging.getLogger(__name__)
 
+SECONDS_BETWEEN_PUBLICATIONS = 1.0
+
 DESCRIPTION = """Anomaly scores from RaDOGAGA: POST rows of features, get scores and flags.
 
 A score is an energy, -log p: higher is more anomalous, and negative values are normal."""
@@ -57,9 +59,13 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(load_models(service, on_start_error))
+        tasks = [asyncio.create_task(load_models(service, on_start_error))]
+        if metrics.shared:
+            tasks.append(asyncio.create_task(publish_regularly(service)))
         yield
-        await loading
+        await tasks.pop(0)
+        for task in tasks:
+            task.cancel()
         service.close()
 
     app = FastAPIOffline(
@@ -93,11 +99,19 @@ async def load_models(service: Service, on_start_error: Callable[[StartError], N
         logger.exception("the start failed")
         on_start_error(StartError(f"unforeseen: {error!r}; the log has the rest"))
         return
-    service.metrics.describe(repository)
+    fell_back = runtime.fell_back(repository.providers())
+    service.metrics.describe(repository, settings.max_in_flight, settings.revision, fell_back)
     gc.collect()
     gc.freeze()  # what is there by now stays, and need not be looked through again
     service.repository = repository
     logger.info("ready", extra={"fields": {"datasets": repository.datasets(), "providers": repository.providers()}})
+
+
+async def publish_regularly(service: Service) -> None:
+    """Brings this worker's metrics up to date every second, for Prometheus may ask another one for them."""
+    while True:
+        await asyncio.sleep(SECONDS_BETWEEN_PUBLICATIONS)
+        service.publish_metrics()
 
 
 async def answer_service_error(request: Request, error: Exception) -> Response:

@@ -7,10 +7,10 @@ thread and back takes as long as the graph of a few rows.
 
 import asyncio
 import os
-from collections.abc import Callable
+import time
 from concurrent.futures import ThreadPoolExecutor
 
-from service.batching import Done, Elsewhere
+from service.batching import Done, Elsewhere, Run
 from service.graphs import Matrix
 
 
@@ -23,31 +23,38 @@ class Threads:
     """
 
     def __init__(self, number: int, most: int) -> None:
+        self._number = number
         self._most = most if number else 0
-        self._pending = 0
+        self._rows: list[int] = []
         self._executor = ThreadPoolExecutor(max(1, number), thread_name_prefix="graphs")
 
     @property
     def have_room(self) -> bool:
         """Whether one more graph may run or wait."""
-        return self._pending < self._most
+        return len(self._rows) < self._most
 
-    def submit(self, work: Callable[[], Matrix], done: Done) -> None:
-        """Works in a thread, and tells `done` on the event loop what came of it."""
+    @property
+    def rows_waiting(self) -> int:
+        """The number of rows whose graph waits."""
+        return sum(self._rows[self._number :])
+
+    def submit(self, graph: Run, rows: Matrix, done: Done) -> None:
+        """Takes rows (N, *) through a graph in a thread, and tells `done` on the event loop what came of it."""
         loop = asyncio.get_running_loop()
-        self._pending += 1
+        self._rows.append(len(rows))
 
-        def back(results: Matrix | Exception) -> None:
-            self._pending -= 1
-            done(results)
+        def back(results: Matrix | Exception, seconds: float) -> None:
+            self._rows.remove(len(rows))
+            done(results, seconds)
 
         def run() -> None:
             results: Matrix | Exception
+            started = time.perf_counter()
             try:
-                results = work()
+                results = graph(rows)
             except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
                 results = error
-            loop.call_soon_threadsafe(back, results)
+            loop.call_soon_threadsafe(back, results, time.perf_counter() - started)
 
         self._executor.submit(run)
 
@@ -64,13 +71,13 @@ class Aside(Elsewhere):
         run: The graph: rows (N, *) to results (N,) or (N, *).
     """
 
-    def __init__(self, threads: Threads, run: Callable[[Matrix], Matrix]) -> None:
+    def __init__(self, threads: Threads, run: Run) -> None:
         self._threads = threads
         self._run = run
 
     def add(self, rows: Matrix, done: Done) -> None:
         """Runs the graph on rows (N, *), and tells `done` the results."""
-        self._threads.submit(lambda: self._run(rows), done)
+        self._threads.submit(self._run, rows, done)
 
 
 def cores() -> int:

@@ -7,6 +7,7 @@ come here if its client has the service's only connection.
 """
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -16,24 +17,25 @@ from service.graphs import Matrix
 
 Run = Callable[[Matrix], Matrix]
 
-Done = Callable[[Matrix | Exception], None]
-"""What is told the results of some rows, or what the graph raised."""
+Done = Callable[[Matrix | Exception, float], None]
+"""What is told the results of some rows, or what the graph raised, and the seconds that the graph took."""
 
 
 class Elsewhere(ABC):
     """Runs a graph in another place than the one where a request is read; to be used by one event loop."""
 
-    async def __call__(self, rows: Matrix) -> Matrix:
-        """Returns the results of rows (N, *).
+    async def __call__(self, rows: Matrix, took: Callable[[float], None] = lambda _: None) -> Matrix:
+        """Returns the results of rows (N, *), and tells how many seconds the graph took with them.
 
         Raises:
             Exception: Whatever the graph raised.
         """
         future: asyncio.Future[Matrix] = asyncio.get_running_loop().create_future()
 
-        def done(results: Matrix | Exception) -> None:
+        def done(results: Matrix | Exception, seconds: float) -> None:
             if future.done():  # a request whose client hung up waits no longer
                 return
+            took(seconds)
             if isinstance(results, Exception):
                 future.set_exception(results)
             else:
@@ -54,23 +56,28 @@ class Batcher(Elsewhere):
         run: The graph: rows (N, *) to results (N,) or (N, *), each row's the same whatever the others are.
         max_rows: The most rows of a batch.
         max_wait: Seconds that the first of several requests may wait for more.
+        note: Is told the number of rows of every batch.
+
+    Attributes:
+        rows: The number of rows that wait.
     """
 
-    def __init__(self, run: Run, max_rows: int, max_wait: float) -> None:
+    def __init__(self, run: Run, max_rows: int, max_wait: float, note: Callable[[int], None] = lambda _: None) -> None:
         self._run = run
         self._max_rows = max_rows
         self._max_wait = max_wait
+        self._note = note
         self._waiting: list[tuple[Matrix, Done]] = []
-        self._rows = 0
+        self.rows = 0
         self._flush: asyncio.Handle | None = None
 
     def add(self, rows: Matrix, done: Done) -> None:
         """Adds rows (N, *) to the next batch, whose results `done` is told."""
-        if self._rows + len(rows) > self._max_rows:
+        if self.rows + len(rows) > self._max_rows:
             self.flush()
         self._waiting.append((rows, done))
-        self._rows += len(rows)
-        if self._rows >= self._max_rows:
+        self.rows += len(rows)
+        if self.rows >= self._max_rows:
             self.flush()
         elif self._flush is None:
             self._flush = asyncio.get_running_loop().call_soon(self._flush_or_wait)
@@ -80,18 +87,22 @@ class Batcher(Elsewhere):
         if self._flush:
             self._flush.cancel()
             self._flush = None
-        waiting, self._waiting, self._rows = self._waiting, [], 0
+        waiting, self._waiting = self._waiting, []
+        count, self.rows = self.rows, 0
         if not waiting:
             return
+        started = time.perf_counter()
         try:
             results = self._run(waiting[0][0] if len(waiting) == 1 else np.concatenate([rows for rows, _ in waiting]))
         except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
             for _, done in waiting:
-                done(error)
+                done(error, time.perf_counter() - started)
             return
+        seconds = time.perf_counter() - started
+        self._note(count)
         start = 0
         for rows, done in waiting:
-            done(results[start : start + len(rows)])
+            done(results[start : start + len(rows)], seconds)
             start += len(rows)
 
     def _flush_or_wait(self) -> None:

@@ -15,6 +15,7 @@ from service.errors import StartError
 from service.graphs import Graph, Matrix
 from service.manifest import Graph as GraphFile
 from service.manifest import HashedFile, Manifest, Mixture, NumericFeature, read_manifest
+from service.reference import Reference
 from service.runtime import Runtime
 
 GraphName = Literal["scorer", "encoder", "decoder"]
@@ -54,6 +55,7 @@ class Detector:
 
     Attributes:
         manifest: What the folder holds.
+        reference: What it was fitted on.
         columns: The names of the M values of a row; a categorical feature's are ``feature=category``.
         latent_columns: The names of the L values of a latent.
     """
@@ -61,7 +63,7 @@ class Detector:
     def __init__(self, manifest: Manifest, graphs: dict[str, Graph]) -> None:
         self.manifest = manifest
         self._graphs = graphs
-        self._lowest, self._highest = training_range(manifest)
+        self.reference = Reference(manifest)
         self.columns = column_names(manifest)
         self.latent_columns = tuple(f"z{i}" for i in range(manifest.latent_width))
 
@@ -110,12 +112,6 @@ class Detector:
         """Returns rows (N, M), in raw feature values, for latents (N, L)."""
         return self.run("decoder", z)
 
-    def count_outside_training_range(self, x: Matrix) -> int:
-        """Counts the values of rows (N, M) that are smaller or larger than any the model was fitted on."""
-        if (x.min(axis=0) >= self._lowest).all() and (x.max(axis=0) <= self._highest).all():
-            return 0  # as it mostly is, and found in a fraction of the time
-        return int(np.count_nonzero((x < self._lowest) | (x > self._highest)))
-
     def replay(self, examples: bytes, path: Path) -> None:
         """Checks that the examples still have the results they were exported with.
 
@@ -140,20 +136,6 @@ class Detector:
     def run(self, graph: GraphName, rows: Matrix) -> Matrix:
         """Returns what a graph makes of rows; each row's result is the same whatever the others are."""
         return self._graphs[graph].run(rows)
-
-
-def training_range(manifest: Manifest) -> tuple[Matrix, Matrix]:
-    """Returns the smallest and the largest value of each column of x in training, both of shape (M,)."""
-    lowest: list[float] = []
-    highest: list[float] = []
-    for feature in manifest.features:
-        if isinstance(feature, NumericFeature):
-            lowest.append(feature.minimum)
-            highest.append(feature.maximum)
-        else:
-            lowest += [0.0] * len(feature.categories)
-            highest += [1.0] * len(feature.categories)
-    return np.asarray(lowest, dtype=np.float32), np.asarray(highest, dtype=np.float32)
 
 
 def column_names(manifest: Manifest) -> tuple[str, ...]:

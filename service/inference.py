@@ -21,7 +21,7 @@ from service.errors import NotReady, Overloaded, ResultNotFinite
 from service.formats import JSON, Answer, Body, Context, Format, format_of, wanted_format
 from service.graphs import Matrix
 from service.ledger import Ledger, Observation
-from service.metrics import ServiceMetrics
+from service.metrics import Load, ServiceMetrics
 from service.observation import Observer
 from service.repository import ModelRepository
 from service.settings import Settings
@@ -110,12 +110,15 @@ class Service:
     under_way: int = 0
     patience: Patience = field(init=False)
     _long_bodies: ThreadPoolExecutor = field(init=False)
+    _long_body_threads: int = field(init=False)
+    _long_bodies_there: int = 0
     _graphs: Threads = field(init=False)
     _batchers: dict[tuple[Detector, GraphName], Batcher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.patience = Patience(self.settings.body_seconds)
-        self._long_bodies = ThreadPoolExecutor(max(2, cores()), thread_name_prefix="long-bodies")
+        self._long_body_threads = max(2, cores())
+        self._long_bodies = ThreadPoolExecutor(self._long_body_threads, thread_name_prefix="long-bodies")
         spare = max(0, cores() // self.settings.workers - 1)  # the event loop has a core for itself
         self._graphs = Threads(spare, self.settings.max_in_flight // 2)  # so none is refused on their account
 
@@ -130,7 +133,8 @@ class Service:
         return self.repository
 
     def close(self) -> None:
-        """Lets go of the threads."""
+        """Publishes what was counted last, and lets go of the threads."""
+        self.publish_metrics()
         self._long_bodies.shutdown(wait=False)
         self._graphs.close()
 
@@ -163,18 +167,37 @@ class Service:
         Raises:
             ServiceError: The request is refused; `service.errors` draws where.
         """
-        graph = work.operation.graph
+        graph, seen = work.operation.graph, work.seen
         body = await read_body(headers, receive, self.settings.max_body_bytes, self.patience)
+        seen.read = seen.lap()
         self.admit()
         try:
             if len(body) > INLINE_BYTES:
-                return await asyncio.get_running_loop().run_in_executor(self._long_bodies, work.answer, body)
+                return await self._answer_long(work, body)
             detector, rows = work.read(body)
+            seen.parse = seen.lap()
             elsewhere = self.elsewhere(detector, graph, rows, len(body))
-            results = await elsewhere(rows) if elsewhere else detector.run(graph, rows)
+            if elsewhere:
+                results = await elsewhere(rows, seen.inferred)
+            else:
+                results = detector.run(graph, rows)
+                seen.infer = seen.lap()
             return work.write(detector, rows, results)
         finally:
             self.under_way -= 1
+
+    async def _answer_long(self, work: "Work", body: Body) -> Response:
+        self._long_bodies_there += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._long_bodies, work.answer, body)
+        finally:
+            self._long_bodies_there -= 1
+
+    def publish_metrics(self) -> None:
+        """Brings what Prometheus scrapes up to date."""
+        rows = self._graphs.rows_waiting + sum(batcher.rows for batcher in self._batchers.values())
+        waiting = max(0, self._long_bodies_there - self._long_body_threads)
+        self.ledger.publish(Load(self.ledger.in_flight, rows, waiting))
 
     def exchange(
         self, operation: Operation, headers: Mapping[bytes, bytes], query: bytes, seen: Observation
@@ -219,7 +242,8 @@ class Service:
             return None
         batcher = self._batchers.get((detector, graph))
         if batcher is None:
-            batcher = Batcher(partial(detector.run, graph), most, self.settings.max_wait_us / 1e6)
+            run, wait = partial(detector.run, graph), self.settings.max_wait_us / 1e6
+            batcher = Batcher(run, most, wait, lambda count: self.metrics.batch_rows.values[()].append(count))
             self._batchers[detector, graph] = batcher
         return batcher
 
@@ -229,16 +253,23 @@ class Work(ABC):
 
     Attributes:
         operation: What to do with the rows.
+        seen: What is known about the request, to be added to.
     """
 
     __slots__ = ()
 
     operation: Operation
+    seen: Observation
 
     def answer(self, body: Body) -> Response:
         """Does everything at once."""
+        seen = self.seen
+        seen.queue = seen.lap()
         detector, rows = self.read(body)
-        return self.write(detector, rows, detector.run(self.operation.graph, rows))
+        seen.parse = seen.lap()
+        results = detector.run(self.operation.graph, rows)
+        seen.infer = seen.lap()
+        return self.write(detector, rows, results)
 
     @abstractmethod
     def read(self, body: Body) -> tuple[Detector, Matrix]:
@@ -258,13 +289,19 @@ def conclude(operation: Operation, detector: Detector, rows: Matrix, results: Ma
     refuse_infinite(results, operation.field)
     answer = operation.answer(detector, results)
     seen.rows = len(rows)
+    seen.detector = detector
     if operation is SCORE:
         seen.anomalies = count_true(answer.arrays["anomalies"])
+        if isinstance(answer.arrays["scores"], list):
+            seen.scores = answer.arrays["scores"]
+        else:
+            seen.sorted_scores = detector.reference.sort(answer.arrays["scores"])
     if operation is not DECODE:
         if rows.size <= LATER_VALUES:
-            seen.vectors = (detector, rows)
+            seen.vectors = rows
         else:
-            seen.outside = detector.count_outside_training_range(rows)
+            seen.outside = detector.reference.count_outside(rows)
+            seen.unseen = detector.reference.count_unseen(rows)
     return answer
 
 

@@ -7,6 +7,7 @@ this. uvicorn makes its scope and its cycle of a request only when it goes there
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -52,9 +53,20 @@ class Held:
         keep_alive: Whether the connection stays open behind it.
         response_complete: Whether it was answered.
         disconnected: Whether the client hung up.
+        started: When its header was complete, by `time.perf_counter`.
     """
 
-    __slots__ = ("chunks", "disconnected", "headers", "keep_alive", "operation", "path", "query", "response_complete")
+    __slots__ = (
+        "chunks",
+        "disconnected",
+        "headers",
+        "keep_alive",
+        "operation",
+        "path",
+        "query",
+        "response_complete",
+        "started",
+    )
 
     message_event = Nobody()
 
@@ -66,6 +78,7 @@ class Held:
         self.operation = operation
         self.headers = headers
         self.keep_alive = keep_alive
+        self.started = time.perf_counter()
         self.chunks: list[bytes] = []
         self.response_complete = False
         self.disconnected = False
@@ -207,8 +220,9 @@ class LaneProtocol(HttpToolsProtocol):
     def _answer(self, held: Held, body: bytes) -> None:
         service: Service = self.app.state.service
         headers, operation = held.headers, held.operation
-        seen = service.observer.begin("POST", held.path, self.client, headers)
+        seen = service.observer.begin("POST", held.path, self.client, headers, held.started)
         seen.endpoint = held.path
+        seen.read = seen.lap()
 
         def work() -> Response | None:
             exchange = service.exchange(operation, headers, held.query, seen)
@@ -219,18 +233,24 @@ class LaneProtocol(HttpToolsProtocol):
             elsewhere = None
             try:
                 detector, rows = exchange.read(body)
+                seen.parse = seen.lap()
                 alone = len(self.connections) == 1
                 elsewhere = service.elsewhere(detector, operation.graph, rows, len(body), alone)
                 if elsewhere is None:
-                    return exchange.write(detector, rows, detector.run(operation.graph, rows))
+                    results = detector.run(operation.graph, rows)
+                    seen.infer = seen.lap()
+                    return exchange.write(detector, rows, results)
             finally:
                 if elsewhere is None:
                     service.under_way -= 1
             elsewhere.add(rows, partial(finish, exchange, detector, rows))
             return None
 
-        def finish(exchange: Exchange, detector: Detector, rows: Matrix, results: Matrix | Exception) -> None:
+        def finish(
+            exchange: Exchange, detector: Detector, rows: Matrix, results: Matrix | Exception, seconds: float
+        ) -> None:
             def write() -> Response:
+                seen.inferred(seconds)
                 if isinstance(results, Exception):
                     raise results
                 return exchange.write(detector, rows, results)

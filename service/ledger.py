@@ -6,20 +6,34 @@ that one turn of the event loop answered: code and data of the metrics and of th
 
 import asyncio
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.detector import Detector
 from service.graphs import Matrix
 from service.logs import AccessLog
-from service.metrics import ServiceMetrics
+from service.metrics import Load, ServiceMetrics
 
 OK = int(HTTPStatus.OK)
+
+STAGES = ("read", "parse", "queue", "infer", "write")
+"""The parts of a request with rows: its body arrives, becomes rows, waits for its micro-batch or for a thread, goes
+through the graph, and the answer is written."""
+
+
+MOST_UNSETTLED = 1024
+"""Requests whose times and scores are kept one by one until they are sorted into buckets and bins together."""
+
+
+MOST_VALUES = 32_768
+"""Values that are kept until they are held against those of training together; one by one that takes many times as
+long, for between two requests all of numpy has left the processor's caches."""
 
 
 class Observation:
@@ -34,10 +48,18 @@ class Observation:
         dataset: The dataset, once it was looked up and found.
         rows: The number of rows that were scored, encoded or decoded.
         anomalies: How many of them were called an anomaly.
-        vectors: Rows of feature values whose values outside the training's range are still to be counted, and by whom.
-        outside: How many values of others are outside of it.
+        detector: Who did it.
+        scores: Scores that are still to be sorted into their bins.
+        sorted_scores: How many of other scores fell into each bin, (B,).
+        vectors: Rows of feature values that are still to be held against those of training.
+        outside: How many values of other rows are outside the training's range.
+        unseen: How many categorical features of other rows have no category of the training's.
         kind: The kind of error it was answered with.
         status: The HTTP status of its answer.
+        read: Seconds until its body was there.
+        parse: Seconds until its rows were.
+        queue: Seconds that they waited.
+        infer: Seconds that the graph took; what was left of `seconds` it took to write the answer.
         started: When it came; `seconds` is how long it then took.
     """
 
@@ -45,18 +67,38 @@ class Observation:
     dataset: str = ""
     rows: int = 0
     anomalies: int = 0
-    vectors: tuple[Detector, Matrix] | None = None
+    detector: Detector | None = None
+    scores: Sequence[float] = ()
+    sorted_scores: NDArray[np.int64] | None = None
+    vectors: Matrix | None = None
     outside: int = 0
+    unseen: int = 0
     kind: str = ""
     status: int = 0
     seconds: float = 0.0
+    read: float = 0.0
+    parse: float = 0.0
+    queue: float = 0.0
+    infer: float = 0.0
 
-    def __init__(self, request_id: str, method: str, path: str, client: str | None) -> None:
+    def __init__(
+        self, request_id: str, method: str, path: str, client: str | None, started: float | None = None
+    ) -> None:
         self.request_id = request_id
         self.method = method
         self.path = path
         self.client = client
-        self.started = time.perf_counter()
+        self.started = self._lap = time.perf_counter() if started is None else started
+
+    def lap(self) -> float:
+        """Returns the seconds since this was called before, or since the start."""
+        before, self._lap = self._lap, time.perf_counter()
+        return self._lap - before
+
+    def inferred(self, seconds: float) -> None:
+        """Notes that a graph that had to be waited for took so long, and just ended."""
+        self.infer = seconds
+        self.queue += max(0.0, self.lap() - seconds)
 
 
 class Ledger:
@@ -75,6 +117,10 @@ class Ledger:
         self._metrics = metrics
         self._access_log = access_log
         self._kept: list[Observation] = []
+        self._unsettled = self._values = 0
+        self._vectors: dict[Detector, list[Matrix]] = defaultdict(list)
+        self._stages: dict[str, list[tuple[float, ...]]] = defaultdict(list)
+        self._scores: dict[Detector, list[float]] = defaultdict(list)
 
     def add(self, seen: Observation) -> None:
         """Keeps a request that was answered."""
@@ -86,40 +132,79 @@ class Ledger:
     def flush(self) -> None:
         """Counts and logs what was kept."""
         kept, self._kept = self._kept, []
-        metrics = self._metrics
-        metrics.in_flight.set(self.in_flight)
-        rows: Counter[tuple[str, str]] = Counter()
-        anomalies: Counter[str] = Counter()
+        if not kept:
+            return
         for seen in kept:
-            metrics.request(seen.endpoint, seen.dataset, seen.status).observe(seen.seconds)
+            self._metrics.requests.values[seen.endpoint, seen.dataset, seen.status].append(seen.seconds)
             if seen.kind:
-                metrics.errors(seen.kind).inc()
-            if seen.status == OK:
-                rows[seen.endpoint, seen.dataset] += seen.rows
-                anomalies[seen.dataset] += seen.anomalies
-        for (endpoint, dataset), count in rows.items():
-            if count:
-                metrics.rows(endpoint, dataset).inc(count)
-        for dataset, count in anomalies.items():
-            if count:
-                metrics.anomalies(dataset).inc(count)
-        self._count_outside(seen for seen in kept if seen.status == OK)
-        if self._access_log is not None and kept:
+                self._metrics.errors.add((seen.kind,), 1)
+            if seen.status == OK and seen.detector is not None:
+                self._count(seen, seen.detector)
+        if self._access_log is not None:
             now = datetime.now(UTC)
             self._access_log.write(line_of(seen, now) for seen in kept)
+        self._unsettled += len(kept)
+        if self._unsettled >= MOST_UNSETTLED:
+            self._settle()
+        if self._values >= MOST_VALUES:
+            self._compare()
 
-    def _count_outside(self, kept: Iterable[Observation]) -> None:
-        rows: dict[Detector, list[Matrix]] = defaultdict(list)
-        for seen in kept:
-            if seen.outside:
-                self._metrics.outside(seen.dataset).inc(seen.outside)
-            if seen.vectors:
-                rows[seen.vectors[0]].append(seen.vectors[1])
-        for detector, parts in rows.items():
-            whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            outside = detector.count_outside_training_range(whole)
-            if outside:
-                self._metrics.outside(detector.manifest.dataset).inc(outside)
+    def publish(self, load: Load) -> None:
+        """Brings the metrics up to date."""
+        self.flush()
+        self._settle()
+        self._compare()
+        self._metrics.publish(load)
+
+    def _count(self, seen: Observation, detector: Detector) -> None:
+        endpoint, metrics = seen.endpoint, self._metrics
+        metrics.rows.add((endpoint, seen.dataset), seen.rows)
+        if seen.anomalies:
+            metrics.anomalies.add((seen.dataset,), seen.anomalies)
+        self._stages[endpoint].append((seen.read, seen.parse, seen.queue, seen.infer, seen.seconds))
+        if seen.scores:
+            self._scores[detector] += seen.scores
+        if seen.sorted_scores is not None:
+            self._sort(detector, seen.sorted_scores)
+        if seen.vectors is not None:
+            self._vectors[detector].append(seen.vectors)
+            self._values += seen.vectors.size
+        if seen.outside or seen.unseen:
+            self._deviate(detector, seen.outside, seen.unseen)
+
+    def _deviate(self, detector: Detector, outside: int, unseen: int) -> None:
+        if outside:
+            self._metrics.outside.add((detector.manifest.dataset,), outside)
+        if unseen:
+            self._metrics.unseen.add((detector.manifest.dataset,), unseen)
+
+    def _compare(self) -> None:
+        for detector, parts in self._vectors.items():
+            rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            self._deviate(detector, detector.reference.count_outside(rows), detector.reference.count_unseen(rows))
+        self._vectors.clear()
+        self._values = 0
+
+    def _settle(self) -> None:
+        self._unsettled = 0
+        for endpoint, requests in self._stages.items():
+            *laps, whole = np.asarray(requests).T
+            laps.append(whole - sum(laps))
+            for stage, seconds in zip(STAGES, laps, strict=True):
+                passed = seconds[seconds > 0] if stage == "queue" else seconds
+                if len(passed):
+                    self._metrics.stages.values[endpoint, stage] += passed.tolist()
+        self._stages.clear()
+        for detector, scores in self._scores.items():
+            self._sort(detector, detector.reference.sort(np.asarray(scores)))
+        self._scores.clear()
+        self._metrics.settle()
+
+    def _sort(self, detector: Detector, counts: NDArray[np.int64]) -> None:
+        dataset, version = detector.manifest.dataset, detector.manifest.version
+        for name, count in zip(detector.reference.bins, counts.tolist(), strict=True):
+            if count:
+                self._metrics.scores.add((dataset, version, name), count)
 
 
 def line_of(seen: Observation, now: datetime) -> dict[str, Any]:

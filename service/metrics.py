@@ -1,25 +1,59 @@
-"""What Prometheus scrapes. Labels come from the repository and the route table, never from a client."""
+"""What Prometheus scrapes. Labels come from the repository and the route table, never from a client.
+
+docs/metrics.md explains each metric.
+"""
 
 import os
-from functools import cache
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 
+import onnxruntime
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from service.detector import Detector
 from service.repository import ModelRepository
+from service.tally import Counted, Observed
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds for requests: a single row takes a fraction of a millisecond, 16384 of them as JSON half a second."""
 
+STAGE_SECONDS = (1e-5, 2.5e-5, 5e-5, *SECONDS[:-3])
+"""Upper bounds for parts of a request."""
+
+BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+"""Upper bounds for the rows of a micro-batch."""
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable with the folder in which processes keep their metrics, if there are several: prometheus_client's."""
 
+PAGES = Path("/proc/self/statm")
+"""Where Linux says how many pages of memory this process has."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy a process is.
+
+    Attributes:
+        requests: Requests being answered.
+        rows_queued: Rows that wait for their micro-batch or for a thread for their graph.
+        long_bodies_queued: Long bodies that wait for a thread.
+    """
+
+    requests: int
+    rows_queued: int
+    long_bodies_queued: int
+
 
 class ServiceMetrics:
-    """The service's metrics in a registry of their own."""
+    """The service's metrics in a registry of their own; what is added to them is seen once it is published."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -28,58 +62,87 @@ class ServiceMetrics:
             for collector in (ProcessCollector, GCCollector):
                 collector(registry=self.registry)
             PlatformCollector(registry=self.registry)
-        request_seconds = Histogram(
-            "radogaga_request_duration_seconds",
+        self.requests = self._histogram(
+            "request_duration_seconds",
             "Time from the end of a request's header to the end of its answer.",
             ["endpoint", "dataset", "status"],
-            buckets=SECONDS,
-            registry=self.registry,
+            SECONDS,
         )
-        self.in_flight = Gauge(
-            "radogaga_requests_in_flight",
-            "Requests being answered right now.",
-            registry=self.registry,
-            multiprocess_mode="livesum",
+        self.stages = self._histogram(
+            "stage_duration_seconds",
+            "Time that a request with rows spent on each part of its way, if it was answered 200.",
+            ["endpoint", "stage"],
+            STAGE_SECONDS,
         )
-        rows = Counter(
-            "radogaga_rows", "Rows scored, encoded or decoded.", ["endpoint", "dataset"], registry=self.registry
+        self.batch_rows = self._histogram(
+            "batch_rows", "Rows that went through a graph together as a micro-batch.", [], BATCH_ROWS
         )
-        anomalies = Counter("radogaga_anomalies", "Rows called an anomaly.", ["dataset"], registry=self.registry)
-        outside = Counter(
-            "radogaga_values_outside_training_range",
+        self._histograms = (self.requests, self.stages, self.batch_rows)
+        self.rows = self._counter("rows", "Rows scored, encoded or decoded.", ["endpoint", "dataset"])
+        self.anomalies = self._counter("anomalies", "Rows called an anomaly.", ["dataset"])
+        self.scores = self._counter(
+            "scores", "Rows scored, by the bin their score fell into.", ["dataset", "version", "bin"]
+        )
+        self.outside = self._counter(
+            "values_outside_training_range",
             "Values of scored or encoded rows that are beyond any the model was fitted on.",
             ["dataset"],
-            registry=self.registry,
         )
-        errors = Counter(
-            "radogaga_errors", "Requests answered with an error, by its kind.", ["kind"], registry=self.registry
+        self.unseen = self._counter(
+            "unseen_categories",
+            "Categorical features of scored or encoded rows that have none of the categories the model was fitted on.",
+            ["dataset"],
         )
-        self.threshold = Gauge(
-            "radogaga_threshold",
-            "The score from which a row is called an anomaly.",
-            ["dataset", "version"],
-            registry=self.registry,
-            multiprocess_mode="livemax",
+        self.errors = self._counter("errors", "Requests answered with an error, by its kind.", ["kind"])
+        self._in_flight = self._gauge("requests_in_flight", "Requests being answered right now.", [], "livesum")
+        self._most_in_flight = self._gauge(
+            "max_requests_in_flight", "Requests with rows that may be answered at once.", [], "livesum"
         )
-        self.model_info = Gauge(
-            "radogaga_model_info",
+        self._rows_queued = self._gauge(
+            "rows_queued", "Rows that wait for their micro-batch, or for a thread for their graph.", [], "livesum"
+        )
+        self._long_bodies_queued = self._gauge(
+            "long_bodies_queued", "Long bodies that wait for a thread.", [], "livesum"
+        )
+        self._memory = self._gauge(
+            "resident_memory_bytes", "Memory that the service's processes have in RAM.", [], "livesum"
+        )
+        self._ready = self._gauge(
+            "ready", "Whether every model has replayed its examples, in every worker that lives.", [], "livemin"
+        )
+        self._fallback = self._gauge(
+            "provider_fallback",
+            "Whether sessions run on the CPU although the installed onnxruntime is one for GPUs.",
+            [],
+            "livemax",
+        )
+        self._build = self._gauge(
+            "build_info",
+            "Always 1; which build of the service runs, on what.",
+            ["version", "revision", "python", "onnxruntime"],
+            "livemax",
+        )
+        self._model = self._gauge(
+            "model_info",
             "Always 1; a served model with the execution provider its sessions really got.",
             ["dataset", "version", "method", "provider"],
-            registry=self.registry,
-            multiprocess_mode="livemax",
+            "livemax",
         )
-        self.ready = Gauge(
-            "radogaga_ready",
-            "Whether every model has replayed its examples, in every worker that lives.",
-            registry=self.registry,
-            multiprocess_mode="livemin",
+        self._threshold = self._gauge(
+            "threshold", "The score from which a row is called an anomaly.", ["dataset", "version"], "livemax"
         )
-        # Finding a labelled metric costs ten times as much as adding to it, so each is found once.
-        self.request = cache(request_seconds.labels)
-        self.rows = cache(rows.labels)
-        self.anomalies = cache(anomalies.labels)
-        self.outside = cache(outside.labels)
-        self.errors = cache(errors.labels)
+        self._bounds = self._gauge(
+            "score_bin_upper_bound",
+            "The largest score that falls into a bin.",
+            ["dataset", "version", "bin"],
+            "livemax",
+        )
+        self._shares = self._gauge(
+            "training_share",
+            "The share of the rows behind the threshold whose scores fell into a bin.",
+            ["dataset", "version", "bin"],
+            "livemax",
+        )
 
     def collected(self) -> CollectorRegistry:
         """Returns what a scrape sees: this process's metrics, or those of all workers together."""
@@ -89,13 +152,66 @@ class ServiceMetrics:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return registry
 
-    def describe(self, repository: ModelRepository) -> None:
-        """Tells what is served, and starts the counters of each dataset at zero."""
+    def describe(self, repository: ModelRepository, most_in_flight: int, revision: str, fell_back: bool) -> None:
+        """Tells what is served by what, and starts the counters of each dataset at zero.
+
+        Arguments:
+            repository: The models.
+            most_in_flight: The number of requests with rows that are answered at once.
+            revision: The commit that the service was built from.
+            fell_back: Whether sessions did not get the execution provider that was meant.
+        """
         for detector in repository:
-            manifest = detector.manifest
-            version = str(manifest.version)
-            self.threshold.labels(manifest.dataset, version).set(manifest.threshold)
-            self.model_info.labels(manifest.dataset, version, manifest.method, detector.provider).set(1)
-            self.anomalies(manifest.dataset)
-            self.outside(manifest.dataset)
-        self.ready.set(1)
+            self._describe_model(detector)
+        self._fallback.set(fell_back)
+        self._build.labels(version("radogaga"), revision, platform.python_version(), onnxruntime.__version__).set(1)
+        self._most_in_flight.set(most_in_flight)
+        self._ready.set(1)
+
+    def settle(self) -> None:
+        """Sorts what histograms are to observe into their buckets, so that it takes no memory."""
+        for histogram in self._histograms:
+            histogram.settle()
+
+    def publish(self, load: Load) -> None:
+        """Brings everything up to date."""
+        for histogram in self._histograms:
+            histogram.publish()
+        for counter in (self.rows, self.anomalies, self.scores, self.outside, self.unseen, self.errors):
+            counter.publish()
+        self._in_flight.set(load.requests)
+        self._rows_queued.set(load.rows_queued)
+        self._long_bodies_queued.set(load.long_bodies_queued)
+        self._memory.set(resident_bytes())
+
+    def _describe_model(self, detector: Detector) -> None:
+        manifest = detector.manifest
+        of = (manifest.dataset, str(manifest.version))
+        self._threshold.labels(*of).set(manifest.threshold)
+        self._model.labels(*of, manifest.method, detector.provider).set(1)
+        self.anomalies.add((manifest.dataset,), 0)
+        self.outside.add((manifest.dataset,), 0)
+        self.unseen.add((manifest.dataset,), 0)
+        if manifest.score_bins:
+            bounds = [*manifest.score_bins.upper_bounds, float("inf")]
+            for name, bound, rows in zip(detector.reference.bins, bounds, manifest.score_bins.rows, strict=True):
+                self._bounds.labels(*of, name).set(bound)
+                self._shares.labels(*of, name).set(rows / manifest.calibration.rows)
+                self.scores.add((*of, name), 0)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counted:
+        return Counted(Counter(f"radogaga_{name}", text, labels, registry=self.registry))
+
+    def _histogram(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> Observed:
+        return Observed(Histogram(f"radogaga_{name}", text, labels, registry=self.registry, buckets=bounds), bounds)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str], among_workers: str) -> Gauge:
+        """Makes a gauge; `among_workers` says what is made of the values of several (prometheus_client's word)."""
+        return Gauge(f"radogaga_{name}", text, labels, registry=self.registry, multiprocess_mode=among_workers)  # type: ignore[arg-type]
+
+
+def resident_bytes() -> int:
+    """Returns the bytes of memory that this process has in RAM; 0 where there is no `/proc`."""
+    if not PAGES.exists():
+        return 0
+    return int(PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

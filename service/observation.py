@@ -61,9 +61,22 @@ class Observer:
         self._ids = itertools.count()
 
     def begin(
-        self, method: str, path: str, client: tuple[str, int] | None, headers: Mapping[bytes, bytes]
+        self,
+        method: str,
+        path: str,
+        client: tuple[str, int] | None,
+        headers: Mapping[bytes, bytes],
+        started: float | None = None,
     ) -> Observation:
-        """Begins to observe a request; its id is the client's own if that is harmless to log."""
+        """Begins to observe a request; its id is the client's own if that is harmless to log.
+
+        Arguments:
+            method: Its method.
+            path: Its path.
+            client: The address and port it comes from.
+            headers: Its header, names in lower case.
+            started: When its header was complete, by `time.perf_counter`; now, unless given.
+        """
         sent = headers.get(b"x-request-id")
         new = sent is None or not REQUEST_ID.fullmatch(sent)
         self._ledger.in_flight += 1
@@ -72,6 +85,7 @@ class Observer:
             method,
             path,
             client[0] if client else None,
+            started,
         )
 
     def end(self, seen: Observation) -> None:

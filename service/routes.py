@@ -96,7 +96,7 @@ async def ready(request: Request) -> schemas.Ready:
 async def metrics(request: Request) -> Response:
     """Answers Prometheus, in the format it asks for."""
     service = service_of(request)
-    service.ledger.flush()
+    service.publish_metrics()
     encoder, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in request.headers.get("accept", "") else "")
     return Response(encoder(service.metrics.collected()), media_type=content_type)
 

@@ -1,6 +1,7 @@
 """onnxruntime: which execution provider the sessions get, and whether it is the one that was asked for."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
@@ -122,6 +123,13 @@ class Runtime:
         if self.provider != "auto":
             return [*WANTED[self.provider]]
         return [*WANTED["cuda" if CUDA in onnxruntime.get_available_providers() else "cpu"]]
+
+    def fell_back(self, got: Iterable[str]) -> bool:
+        """Tells whether some of the providers that sessions got are not the one that is meant here.
+
+        Only with `auto` this can be, for otherwise the start fails.
+        """
+        return any(name != self.wanted()[0] for name in got) and not self.cuda_graphs
 
     def session(self, graph: bytes) -> Session:
         """Returns a session for a serialised graph.

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level that is logged; `warning` switches the access log off."
     )
+    revision: str = Field(
+        default="unknown",
+        description="Commit that the service was built from, for `radogaga_build_info`; images have it.",
+    )
     shutdown_seconds: Annotated[int, Field(ge=0)] = Field(
         default=30, description="Time that requests under way have to finish after SIGTERM."
     )

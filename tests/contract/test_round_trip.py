@@ -65,7 +65,7 @@ def test_the_decision_is_the_manifests(fitted: FittedModel, exported: Path) -> N
 def test_features_and_ranges_arrive(fitted: FittedModel, exported: Path) -> None:
     detector = Detector.load(exported, CPU)
     assert [feature.name for feature in detector.manifest.features] == [f.name for f in fitted.dataset.features]
-    assert detector.count_outside_training_range(fitted.dataset.x[fitted.split.normal]) == 0
+    assert detector.reference.count_outside(fitted.dataset.x[fitted.split.normal]) == 0
 
 
 def test_categories_arrive_as_columns(fitted: FittedModel, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ COMMAND = (
 )
 """The service on a machine that has three cores, whatever this one has."""
 
-SLOW = "self._threads.submit(lambda: (time.sleep(1.5), self._run(rows))[1], done)"
+SLOW = "self._threads.submit(lambda rows: (time.sleep(1.5), self._run(rows))[1], rows, done)"
 
 
 def run_aside(threads: Threads, *graphs: Callable[[Matrix], Matrix]) -> list[Any]:

@@ -59,9 +59,9 @@ def test_a_score_on_the_threshold_is_an_anomaly(
 def test_values_outside_the_training_range_are_counted(folder: Path) -> None:
     detector = Detector.load(folder, CPU)
     inside = np.array([[f.minimum for f in detector.manifest.features]], dtype=np.float32)  # type: ignore[union-attr]
-    assert detector.count_outside_training_range(inside) == 0
-    assert detector.count_outside_training_range(inside - 0.5) == 6
-    assert detector.count_outside_training_range(np.concatenate([inside, inside + 99])) == 6
+    assert detector.reference.count_outside(inside) == 0
+    assert detector.reference.count_outside(inside - 0.5) == 6
+    assert detector.reference.count_outside(np.concatenate([inside, inside + 99])) == 6
 
 
 @pytest.mark.parametrize("name", ["scorer.onnx", "encoder.onnx", "decoder.onnx", "mixture.npz", "examples.json"])

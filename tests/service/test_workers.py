@@ -39,14 +39,19 @@ def scored_by(url: str) -> str:
     return answer.headers["x-request-id"][:16]
 
 
+def scrape(url: str) -> str:
+    return httpx.get(f"{url}/metrics", trust_env=False).text
+
+
 def test_workers_share_a_port_their_metrics_and_the_end(tmp_path: Path) -> None:
     with serving(tmp_path / "log", [*SERVICE, "--workers", "2"]) as server:
         url = server.url()
         until(lambda: len(ready(server)) == 2, server)
         by = [scored_by(url) for _ in range(40)]
         assert len(set(by)) == 2  # in 2 of 2**40 cases not
+        until(lambda: 'radogaga_rows_total{dataset="thyroid",endpoint="/score"} 40.0' in scrape(url), server)
         for _ in range(4):
-            metrics = httpx.get(f"{url}/metrics", trust_env=False).text
+            metrics = scrape(url)
             assert 'radogaga_rows_total{dataset="thyroid",endpoint="/score"} 40.0' in metrics
             assert "radogaga_ready 1.0" in metrics
             assert 'radogaga_model_info{dataset="thyroid",method="RaDOGAGA"' in metrics
