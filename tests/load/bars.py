@@ -1,14 +1,20 @@
-"""What the service has to reach, as ratios of figures from one run."""
+"""What the service has to reach, as ratios of figures from one run.
+
+A ratio is the median of those of each round: what is compared stands close together in a round, and the machine has
+phases of some seconds in which everything takes half as long again.
+"""
 
 import operator
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tests.load.bodies import FLOATS, MANY_FLOATS, ROW, ROWS
 from tests.load.measuring import Case, Figures
 
-Medians = Mapping[str, Figures]
-"""The figures of every case, by its text."""
+Found = Mapping[str, Sequence[Figures]]
+"""The figures of every case, by its text: those of every time it was measured."""
 
 FILLED = "service: filled"
 """What `fill` found."""
@@ -26,15 +32,15 @@ class Term:
     case: Case | str
     figure: str
 
-    def of(self, found: Medians) -> float:
-        """Returns its value.
+    def of(self, found: Found) -> list[float]:
+        """Returns its values, one for every time it was measured.
 
         Raises:
             NotMeasured: The case was not measured.
         """
         if str(self.case) not in found:
             raise NotMeasured(str(self.case))
-        return found[str(self.case)][self.figure]
+        return [figures[self.figure] for figures in found[str(self.case)]]
 
 
 class NotMeasured(Exception):
@@ -84,10 +90,26 @@ class Verdict:
     outcome: str
 
 
-def judge(bar: Bar, found: Medians) -> Verdict:
+def ratio(values: Sequence[float], others: Sequence[float]) -> float:
+    """Returns the median of the ratios of each round; what was measured several times a round counts by its mean."""
+    rounds = min(len(values), len(others))
+    return statistics.median(
+        statistics.mean(mine) / statistics.mean(theirs)
+        for mine, theirs in zip(by_round(values, rounds), by_round(others, rounds), strict=True)
+    )
+
+
+def by_round(values: Sequence[float], rounds: int) -> list[Sequence[float]]:
+    """Returns the values of each round."""
+    ends = [len(values) * number // rounds for number in range(rounds + 1)]
+    return [values[start:end] for start, end in pairwise(ends)]
+
+
+def judge(bar: Bar, found: Found) -> Verdict:
     """Compares a bar with the figures of a run."""
     try:
-        value = bar.of.of(found) / (bar.over.of(found) if bar.over else 1.0)
+        values = bar.of.of(found)
+        value = ratio(values, bar.over.of(found)) if bar.over else statistics.median(values)
     except NotMeasured as missing:
         return Verdict(bar, None, f"not measured: {missing}")
     if bar.holds is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.load.bars import BARS, Medians, Verdict, alone, judge
+from tests.load.bars import BARS, Verdict, alone, judge
 from tests.load.measuring import Figures, medians
 from training.experiments.results import check_section, lines_file, write_section
 
@@ -43,7 +43,7 @@ class Run:
     versions: dict[str, str]
     commit: str
 
-    def medians(self) -> Medians:
+    def medians(self) -> dict[str, Figures]:
         """Returns the median of each figure of each case."""
         return {name: medians(each) for name, each in self.figures.items()}
 
@@ -87,8 +87,7 @@ def servers_table(run: Run) -> list[Cells]:
 
 def bars_table(run: Run) -> list[Cells]:
     """Returns a row for every bar, after the header."""
-    found = run.medians()
-    judged = [(heading, judge(bar, found)) for heading, bars in BARS.items() for bar in bars]
+    judged = [(heading, judge(bar, run.figures)) for heading, bars in BARS.items() for bar in bars]
     rows = [
         [heading, verdict.bar.text, value(verdict), verdict.bar.wanted(), verdict.outcome]
         for heading, verdict in judged

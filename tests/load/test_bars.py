@@ -14,7 +14,7 @@ from tests.load.serving_report import TABLES, Run, bars_table, markdown, record,
 from tests.load.serving_speed import CASES, NAMES
 
 OURS, THEIRS = Case("ours", ROW), Case("theirs", ROW)
-FOUND = {str(OURS): {"cpu": 0.3, "p50": 2.0, "p99": 7.0}, str(THEIRS): {"cpu": 0.2}}
+FOUND = {str(OURS): [{"cpu": 0.3, "p50": 2.0, "p99": 7.0}], str(THEIRS): [{"cpu": 0.2}]}
 FIGURES = {"cpu": 1.0, "requests": 10.0, "rows": 20.0, "p50": 2.0, "p90": 3.0, "p99": 4.0, "max": 5.0, "client": 0.1}
 
 
@@ -43,6 +43,18 @@ def test_what_was_not_measured_is_not_met() -> None:
     bar = Bar("CPU", Term(OURS, "cpu"), Term(Case("missing", ROWS), "cpu"), operator.le, 10)
     verdict = judge(bar, FOUND)
     assert (verdict.value, verdict.outcome) == (None, "not measured: missing: 256 rows JSON, 16 connections")
+
+
+def test_rounds_are_compared_one_by_one() -> None:
+    """In the second everything took twice as long, and in the third something disturbed one of the two."""
+    found = {
+        str(OURS): [{"cpu": cpu} for cpu in (2.9, 3.1, 5.9, 6.1, 3.0, 3.0)],
+        str(THEIRS): [{"cpu": cpu} for cpu in (2.0, 4.0, 0.1)],
+    }
+    verdict = judge(Bar("CPU", Term(OURS, "cpu"), Term(THEIRS, "cpu"), operator.le, 1.51), found)
+    assert verdict.value == pytest.approx(1.5)
+    alone_ = judge(Bar("CPU", Term(THEIRS, "cpu"), None, operator.le, 2), found)
+    assert (alone_.value, alone_.outcome) == (2.0, "met")
 
 
 def test_of_each_figure_the_median_counts() -> None:
