@@ -108,10 +108,16 @@ async def load_models(service: Service, on_start_error: Callable[[StartError], N
 
 
 async def publish_regularly(service: Service) -> None:
-    """Brings this worker's metrics up to date every second, for Prometheus may ask another one for them."""
+    """Brings this worker's metrics up to date every second, for Prometheus may ask another one for them.
+
+    A publication that fails, on a full disk for example, is logged, and the next one is tried.
+    """
     while True:
         await asyncio.sleep(SECONDS_BETWEEN_PUBLICATIONS)
-        service.publish_metrics()
+        try:
+            service.publish_metrics()
+        except Exception:
+            logger.exception("the metrics could not be published")
 
 
 async def answer_service_error(request: Request, error: Exception) -> Response:
