@@ -3,6 +3,7 @@
 docs/metrics.md explains each metric.
 """
 
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -39,6 +40,12 @@ METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 PAGES = Path("/proc/self/statm")
 """Where Linux says how many pages of memory this process has."""
+
+MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux says how much memory a container may use, by the second and by the first version of control groups."""
+
+NO_LIMIT = 2**60
+"""From here on a limit means that there is none."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,11 @@ class ServedMetrics:
         self._most_in_flight = make.gauge(
             "max_requests_in_flight", "Requests with rows that may be answered at once.", of_workers="livesum"
         )
+        self._memory_limit = make.gauge(
+            "memory_limit_bytes",
+            "Memory that the service's container may use; infinite where nothing limits it.",
+            of_workers="livemax",
+        )
         self._ready = make.gauge(
             "ready", "Whether every model has replayed its examples, in every worker that lives.", of_workers="livemin"
         )
@@ -133,6 +145,7 @@ class ServedMetrics:
             ["dataset", "version"],
             of_workers="livemax",
         )
+        self._columns = make.gauge("columns", "Values that a row has.", ["dataset", "version"], of_workers="livemax")
         self._bounds = make.gauge(
             "score_bin_upper_bound",
             "The largest score that falls into a bin.",
@@ -151,6 +164,7 @@ class ServedMetrics:
         manifest = detector.manifest
         of = (manifest.dataset, str(manifest.version))
         self._threshold.labels(*of).set(manifest.threshold)
+        self._columns.labels(*of).set(manifest.width)
         self._model.labels(*of, manifest.method, detector.provider).set(1)
         if manifest.score_bins:
             bounds = [*manifest.score_bins.upper_bounds, float("inf")]
@@ -163,6 +177,7 @@ class ServedMetrics:
         self._fallback.set(fell_back)
         self._build.labels(version("radogaga"), revision, platform.python_version(), onnxruntime.__version__).set(1)
         self._most_in_flight.set(most_in_flight)
+        self._memory_limit.set(memory_limit_bytes())
         self._ready.set(1)
 
 
@@ -261,3 +276,12 @@ def resident_bytes() -> int:
     if not PAGES.exists():
         return 0
     return int(PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_limit_bytes() -> float:
+    """Returns the bytes of memory that this process's container may use; infinity where nothing limits it."""
+    for path in MEMORY_LIMITS:
+        if path.exists():
+            limit = path.read_text().strip()
+            return float(limit) if limit.isdigit() and int(limit) < NO_LIMIT else math.inf
+    return math.inf
