@@ -15,7 +15,7 @@ PEER_VENVS := $(PEERS:%=.venv-bench/%)
 
 # Two benchmarks at once would measure each other.
 .NOTPARALLEL:
-.PHONY: help serve test test-all check bench bench-training bench-serving reproduce format schema lock clean
+.PHONY: help serve test test-all monitoring-test check bench bench-training bench-serving reproduce format schema lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -27,7 +27,10 @@ test: $(VENV)/.complete  ## set up everything and run the tests that are quick a
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.complete  ## run all tests, those that train on the public datasets too
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -m 'not monitoring'
+
+monitoring-test: $(VENV)/.complete  ## run real Prometheus and Alertmanager beside the service; both must be on PATH
+	$(BIN)/python -m pytest -n0 -m monitoring tests/monitoring
 
 check: $(VENV)/.complete  ## check formatting, lint, types, import directions and the manifest's schema
 	$(BIN)/ruff format --check .

@@ -1,0 +1,82 @@
+"""Requests of many kinds: good ones, bad ones, rows that drift, categories that nobody knows, and too many at once."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from service.manifest import read_manifest
+from tests.docker.configurations import parsed
+from tests.server import MODELS
+
+DATASETS = ("arrhythmia", "kddcup-rev", "kddcup99", "thyroid")
+VERSION = 2
+Rows = NDArray[np.float64]
+
+
+def examples(dataset: str) -> Rows:
+    """Returns the rows (16, M) that the newest model of a dataset carries."""
+    return np.asarray(parsed(MODELS / dataset / str(VERSION) / "examples.json")["x"])
+
+
+def known(dataset: str, rows: int, rng: np.random.Generator) -> Rows:
+    """Draws rows (N, M) from a dataset's examples."""
+    return rng.choice(examples(dataset), rows)
+
+
+def drifted(dataset: str, rows: int, rng: np.random.Generator) -> Rows:
+    """Draws rows (N, M) with uniform values up to twice the training's range."""
+    features = read_manifest(MODELS / dataset / str(VERSION)).features
+    highest = np.asarray([getattr(feature, "maximum", 1.0) for feature in features])
+    return rng.uniform(0, 2, (rows, len(features))) * highest
+
+
+def unseen(rows: int) -> Rows:
+    """Returns rows of KDDCup99 (N, 121) without any category."""
+    return np.zeros((rows, examples("kddcup99").shape[1]))
+
+
+def score(client: httpx.Client, dataset: str, rows: Rows) -> list[float]:
+    """Returns the scores (N,) of rows (N, M)."""
+    answer = client.post("/score", json={"dataset": dataset, "vectors": rows.tolist()})
+    assert answer.status_code == httpx.codes.OK, answer.text
+    scores: list[float] = answer.json()["scores"]
+    return scores
+
+
+def refused(client: httpx.Client) -> set[str]:
+    """Sends what is refused, and returns the kinds of the errors."""
+    bad: list[dict[str, Any]] = [
+        {"json": {"dataset": "made-up", "vectors": [[1.0]]}},
+        {"json": {"dataset": "thyroid", "vectors": [[1.0]]}},
+        {"json": {"dataset": "thyroid", "vectors": [[None] * 6]}},
+        {"content": b"{", "headers": {"content-type": "application/json"}},
+        {"content": b"", "headers": {"content-type": "text/html"}},
+    ]
+    return {client.post("/score", **body).json()["kind"] for body in bad}
+
+
+def others(client: httpx.Client) -> None:
+    """Asks the other routes with rows."""
+    x = examples("thyroid")
+    latents = client.post("/encode", json={"dataset": "thyroid", "vectors": x.tolist()}).json()["latents"]
+    assert client.post("/decode", json={"dataset": "thyroid", "latents": latents}).status_code == httpx.codes.OK
+    tensor = {"name": "vectors", "datatype": "FP32", "shape": x.shape, "data": x.ravel().tolist()}
+    assert client.post("/v2/models/thyroid/infer", json={"inputs": [tensor]}).status_code == httpx.codes.OK
+
+
+def crowd(client: httpx.Client, requests: int = 24) -> list[int]:
+    """Sends many requests at once, half of them too long to be answered in one go, and returns their statuses."""
+    rows = known("kddcup99", 1500, np.random.default_rng(0)).tolist()
+    long = json.dumps({"dataset": "kddcup99", "vectors": rows}).encode()
+    short = json.dumps({"dataset": "kddcup99", "vectors": rows[:1]}).encode()
+    header = {"content-type": "application/json"}
+
+    def send(number: int) -> int:
+        return client.post("/score", content=short if number % 2 else long, headers=header).status_code
+
+    with ThreadPoolExecutor(requests) as pool:
+        return list(pool.map(send, range(requests)))
