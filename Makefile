@@ -30,7 +30,7 @@ test-all: $(VENV)/.complete  ## run all tests, those that train on the public da
 	$(BIN)/python -m pytest -m 'not monitoring'
 
 monitoring-test: $(VENV)/.complete  ## run real Prometheus and Alertmanager beside the service; both must be on PATH
-	$(BIN)/python -m pytest -n0 -m monitoring tests/monitoring
+	$(BIN)/python -m pytest -m monitoring tests/monitoring
 
 check: $(VENV)/.complete  ## check formatting, lint, types, import directions and the manifest's schema
 	$(BIN)/ruff format --check .

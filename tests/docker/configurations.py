@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -29,8 +30,10 @@ OF_THE_MONITORING = frozenset(
 WORDS = frozenset("and or unless by without on ignoring group_left group_right offset bool inf nan".split())
 
 
-def parsed(path: Any) -> Any:
-    return yaml.safe_load(path.read_text())
+def parsed(path: Path) -> dict[str, Any]:
+    """Returns what a file in YAML or JSON says."""
+    document: dict[str, Any] = yaml.safe_load(path.read_text())
+    return document
 
 
 def rules(kind: str) -> list[dict[str, Any]]:

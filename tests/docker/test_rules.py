@@ -1,10 +1,11 @@
 """Rules, their tests and the runbook belong together, and limits are such that chance does not cross them."""
 
 import re
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service.manifest import read_manifest
 from service.metrics import SECONDS
@@ -26,10 +27,10 @@ ALERTS = rules("alert")
 ALWAYS_FIRES = "RadogagaWatchdog"
 
 
-def psi(shares: Any, reference: Any) -> Any:
+def psi(shares: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
     """The population stability index of shares (..., B) against others (..., B), as the rules have it."""
     s, t = np.maximum(shares, 0.001), np.maximum(reference, 0.001)
-    return ((s - t) * np.log(s / t)).sum(-1)
+    return np.asarray(((s - t) * np.log(s / t)).sum(-1))
 
 
 def sections() -> dict[str, str]:
@@ -106,7 +107,7 @@ def test_the_objective_is_a_bucket() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*/*/manifest.json")), ids=lambda path: "-".join(path.parts[-3:-1]))
-def test_500_rows_like_those_of_training_are_no_drift(path: Any) -> None:
+def test_500_rows_like_those_of_training_are_no_drift(path: Path) -> None:
     """Draws what the shares behind the training's counts may have been, 500 rows from each, and their index."""
     bins = read_manifest(path.parent).score_bins
     assert bins is not None

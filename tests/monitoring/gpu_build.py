@@ -1,4 +1,4 @@
-"""``python -m tests.monitoring.gpu_build``: the service, as if its onnxruntime were the one for GPUs; it gets the CPU."""
+"""``python -m tests.monitoring.gpu_build``: the service, as if its onnxruntime were one for GPUs; it gets the CPU."""
 
 import sys
 

@@ -62,8 +62,16 @@ DOWN = {"alertname": "RadogagaDown", **CRITICAL}
         ({"alertname": "RadogagaSlow", **CRITICAL}, {"alertname": "RadogagaSlow", **WARNING}, True),
         ({"alertname": "RadogagaSlow", **CRITICAL}, {"alertname": "RadogagaErrors", **WARNING}, False),
         ({"alertname": "RadogagaOverloaded"}, {"alertname": "RadogagaSaturated", "instance": "a"}, True),
-        ({"alertname": "RadogagaMemory", "instance": "a"}, {"alertname": "RadogagaMemoryGrowing", "instance": "a"}, True),
-        ({"alertname": "RadogagaMemory", "instance": "a"}, {"alertname": "RadogagaMemoryGrowing", "instance": "b"}, False),
+        (
+            {"alertname": "RadogagaMemory", "instance": "a"},
+            {"alertname": "RadogagaMemoryGrowing", "instance": "a"},
+            True,
+        ),
+        (
+            {"alertname": "RadogagaMemory", "instance": "a"},
+            {"alertname": "RadogagaMemoryGrowing", "instance": "b"},
+            False,
+        ),
     ],
     ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else str(value),
 )
