@@ -78,15 +78,16 @@ def send(clients: list[httpx.Client]) -> dict[str, NDArray[np.float64]]:
     """Sends rounds of all kinds of requests, and returns the scores (N,) of the rows of each dataset."""
     crowded, plain, _ = clients
     rng = np.random.default_rng(0)
+    typical = traffic.Typical("arrhythmia")
     scores: dict[str, list[float]] = {dataset: [] for dataset in traffic.DATASETS}
     statuses: set[int] = set()
     for _ in range(ROUNDS):
-        for dataset in ("arrhythmia", "kddcup-rev"):
-            scores[dataset] += traffic.score(plain, dataset, traffic.known(dataset, 128, rng))
+        scores["arrhythmia"] += traffic.score(plain, "arrhythmia", typical.draw(256, rng))
+        scores["kddcup-rev"] += traffic.score(plain, "kddcup-rev", traffic.known("kddcup-rev", 128, rng))
         scores["thyroid"] += traffic.score(plain, "thyroid", traffic.drifted("thyroid", 256, rng))
         scores["kddcup99"] += traffic.score(plain, "kddcup99", traffic.unseen(128))
         for client in clients:
-            for row in traffic.known("arrhythmia", 10, rng):
+            for row in typical.draw(10, rng):
                 scores["arrhythmia"] += traffic.score(client, "arrhythmia", row[None])
         assert len(traffic.refused(plain)) == 5
         scores["thyroid"] += traffic.others(plain)
@@ -182,6 +183,13 @@ def test_every_kind_of_error_is_told_apart(stack: Stack) -> None:
     found = {labels[0][1]: value for labels, value in stack.prometheus.query("kind:radogaga_errors:rate5m").items()}
     refusals = (DatasetNotFound, InvalidValue, MalformedBody, UnsupportedMediaType, WrongWidth)
     assert {error.kind for error in refusals} | {"overloaded"} <= {kind for kind, rate in found.items() if rate > 0}
+
+
+def test_rows_like_those_of_training_are_no_drift(stack: Stack) -> None:
+    of_arrhythmia = (("dataset", "arrhythmia"), ("version", str(traffic.VERSION)))
+    assert 0 < stack.prometheus.query("dataset_version:radogaga_scores:psi1h")[of_arrhythmia] < 0.1
+    found = stack.prometheus.alerts("RadogagaDrift", "pending")
+    assert [alert for alert in found if alert["labels"]["dataset"] == "arrhythmia"] == []
 
 
 @pytest.mark.parametrize(

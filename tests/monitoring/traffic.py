@@ -8,23 +8,58 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from service.detector import Detector
 from service.manifest import read_manifest
+from service.runtime import Runtime
 from tests.docker.configurations import parsed
 from tests.server import MODELS
 
 DATASETS = ("arrhythmia", "kddcup-rev", "kddcup99", "thyroid")
 VERSION = 2
+POOL = 20_000
+"""Rows that typical ones are chosen from."""
+
 Rows = NDArray[np.float64]
 
 
 def examples(dataset: str) -> Rows:
     """Returns the rows (16, M) that the newest model of a dataset carries."""
-    return np.asarray(parsed(MODELS / dataset / str(VERSION) / "examples.json")["x"])
+    return np.asarray(parsed(MODELS / dataset / str(VERSION) / "examples.json")["x"], dtype=np.float64)
+
+
+class Typical:
+    """Rows of a dataset without categories, whose scores are spread over the bins as in training.
+
+    They are examples and what lies between two of them, a little noisy, chosen by their scores.
+
+    Arguments:
+        dataset: Whose.
+    """
+
+    def __init__(self, dataset: str) -> None:
+        rng, x = np.random.default_rng(0), examples(dataset)
+        detector = Detector.load(MODELS / dataset / str(VERSION), Runtime("cpu"))
+        bins = detector.manifest.score_bins
+        assert bins is not None
+        way = rng.random((POOL, 1))
+        mixed = way * x[rng.integers(len(x), size=POOL)] + (1 - way) * x[rng.integers(len(x), size=POOL)]
+        self._pool = (mixed * rng.normal(1, 0.02, mixed.shape)).astype(np.float32)
+        number = np.searchsorted(bins.upper_bounds, detector.score(self._pool).scores)
+        counts = np.bincount(number, minlength=len(bins.rows))
+        assert counts.all(), f"no row of '{dataset}' for each bin: {counts}"
+        self._chances = np.asarray(bins.rows)[number] / counts[number] / sum(bins.rows)
+
+    def draw(self, rows: int, rng: np.random.Generator) -> Rows:
+        """Draws rows (N, M)."""
+        chosen: Rows = self._pool[rng.choice(POOL, rows, p=self._chances)].astype(np.float64)
+        return chosen
 
 
 def known(dataset: str, rows: int, rng: np.random.Generator) -> Rows:
     """Draws rows (N, M) from a dataset's examples."""
-    return rng.choice(examples(dataset), rows)
+    given = examples(dataset)
+    drawn: Rows = given[rng.integers(len(given), size=rows)]
+    return drawn
 
 
 def drifted(dataset: str, rows: int, rng: np.random.Generator) -> Rows:
