@@ -4,6 +4,7 @@ All tests of this file share one stack; the last ones stop a part of it.
 """
 
 import math
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from service.errors import DatasetNotFound, InvalidValue, MalformedBody, UnsupportedMediaType, WrongWidth
 from service.manifest import read_manifest
 from tests.docker.configurations import documented, names_in, queries, recorded, rules
-from tests.docker.test_rules import psi
+from tests.docker.test_rules import RUNBOOK, psi
 from tests.monitoring import traffic
 from tests.monitoring.parts import Prometheus, Receiver, alertmanager, prometheus, receiving, run, wait_for
 from tests.server import MODELS, SHIPPED, Server, serving
@@ -31,6 +32,14 @@ ROUNDS = 5
 
 WINDOW = "1m"
 """What stands in for the dashboard's `$__rate_interval`."""
+
+RUNBOOK_QUERIES = sorted(
+    {
+        query
+        for text in re.findall(r"^```promql\n(.*?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL)
+        for query in text.splitlines()
+    }
+)
 
 ON_A_GPU_BUILD = (sys.executable, "-m", "tests.monitoring.gpu_build")
 
@@ -147,6 +156,17 @@ def test_every_panel_has_data(stack: Stack, title: str, target: dict[str, Any]) 
     assert any(math.isfinite(value) for value in values), title
 
 
+@pytest.mark.parametrize("query", RUNBOOK_QUERIES)
+def test_the_queries_of_the_runbook_are_understood(stack: Stack, query: str) -> None:
+    """Most find nothing while all is well."""
+    stack.prometheus.query(query)
+
+
+def test_what_alerts_read_is_stored(stack: Stack) -> None:
+    stored = set(stack.prometheus.ask("label/__name__/values"))
+    assert {name for rule in rules("alert") for name in names_in(rule["expr"])} - stored == set()
+
+
 def test_the_index_is_that_of_the_scores(stack: Stack) -> None:
     found = stack.prometheus.query("dataset_version:radogaga_scores:psi1h")
     for dataset in ("kddcup-rev", "thyroid"):  # all of whose rows went to one replica, so that none weighs more
@@ -249,8 +269,3 @@ def test_replicas_that_do_not_answer_are_down(stack: Stack) -> None:
     path, alert = wait_for(lambda: stack.receiver.of("RadogagaDown"), 60, "the alert")[0]
     assert (path, alert["labels"]["severity"]) == ("/operators", "critical")
     assert len(stack.prometheus.alerts("RadogagaReplicaDown", "pending")) == 2
-
-
-def test_names_that_the_runbook_asks_for_are_those_of_real_series(stack: Stack) -> None:
-    stored = set(stack.prometheus.ask("label/__name__/values"))
-    assert {name for rule in rules("alert") for name in names_in(rule["expr"])} - stored == set()

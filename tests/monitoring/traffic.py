@@ -66,7 +66,8 @@ def drifted(dataset: str, rows: int, rng: np.random.Generator) -> Rows:
     """Draws rows (N, M) with uniform values up to twice the training's range."""
     features = read_manifest(MODELS / dataset / str(VERSION)).features
     highest = np.asarray([getattr(feature, "maximum", 1.0) for feature in features])
-    return rng.uniform(0, 2, (rows, len(features))) * highest
+    drawn: Rows = rng.uniform(0, 2, (rows, len(features))) * highest
+    return drawn
 
 
 def unseen(rows: int) -> Rows:
