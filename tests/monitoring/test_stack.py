@@ -260,7 +260,7 @@ def test_a_replica_that_vanishes_raises_an_alert_that_arrives_within_a_minute(st
     stack.prometheus.scrape([stack.servers[0].url(), stack.servers[2].url()])
     path, alert = wait_for(lambda: stack.receiver.of("RadogagaReplicaLost"), 60, "the alert")[0]
     assert (path, alert["labels"]["severity"]) == ("/operators", "warning")
-    assert alert["annotations"]["summary"] == "A replica is gone; 2 are left."
+    assert alert["annotations"]["summary"] == "A replica is gone, 2 left."
 
 
 def test_replicas_that_do_not_answer_are_down(stack: Stack) -> None:
