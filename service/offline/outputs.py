@@ -65,7 +65,8 @@ class Writer:
     def __init__(self, path: Path, name: Path, schema: Schema) -> None:
         self._name, self._schema = name, schema
         with writable(name):
-            self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+            texts = [field.name for field in schema if not pa.types.is_primitive(field.type)]  # numbers rarely repeat
+            self._writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts)
         self._held: list[Batch] = []
         self._rows = self._bytes = 0
 
@@ -138,7 +139,9 @@ def writable(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or shorten(" ".join(str(error).split()), 200)
+        reason = shorten(" ".join(str(error).split()), 200)
+        if isinstance(error, OSError) and error.errno:
+            reason = os.strerror(error.errno)
         raise OfflineError(f"{path}: can't be written ({reason})") from error
 
 

@@ -6,6 +6,7 @@ appears when it is whole. So a block that Ray gives to another actor, because th
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -169,6 +170,7 @@ def import_ray() -> tuple[Any, Any]:
         import ray.data
     except ImportError as error:
         raise OfflineError(f"{MISSING} ({error})") from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray, ray.data
 
 

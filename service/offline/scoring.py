@@ -23,8 +23,8 @@ from service.quotes import describe, shorten
 MOST_BATCH_ROWS, BATCH_VALUES = 65_536, 2**21
 """Rows that are read at once: so many, or fewer if they have many values."""
 
-RUN_ROWS = 4096
-"""Rows that go through the graph together; their intermediate results stay in the processor's cache."""
+RUN_ROWS = 1024
+"""Rows that go through the graph together; what it makes of them in between stays in the processor's cache."""
 
 Keep = Literal["rest", "all", "none"] | tuple[str, ...]
 """Which columns of a table stand beside the scores: those that don't feed the model, all, none, or those named."""
@@ -134,27 +134,18 @@ class PartScorer:
     def _score(self, numbered: tuple[int, Batch]) -> tuple[Batch, Counts]:
         first_row, batch = numbered
         rows = self._layout.matrix(batch)
-        bad: NDArray[np.bool_] | None = None
-        finite = np.isfinite(rows)
-        if not finite.all():
+        bad = ~np.isfinite(rows).all(axis=1)
+        if bad.any():
             if self._options.bad_rows == "error":
                 self._layout.refuse(batch, rows, self._task.part.file, first_row)
-            bad = ~finite.all(axis=1)
             rows[bad] = 0
         decided = self._detector.decide(self._run(rows))
-        far: NDArray[np.bool_] = ~np.isfinite(decided.scores)
+        far = ~np.isfinite(decided.scores)
         if far.any():
             if self._options.bad_rows == "error":
                 raise ScoreNotFinite(self._task.part.file, first_row + int(np.argmax(far)))
-            bad = far if bad is None else bad | far
-        scored = rows if bad is None else rows[~bad]
-        counts = Counts(
-            rows=len(rows),
-            anomalies=int(np.count_nonzero(decided.anomalies if bad is None else decided.anomalies[~bad])),
-            bad_rows=len(rows) - len(scored),
-            values_outside_training_range=self._detector.reference.count_outside(scored),
-            unseen_categories=self._detector.reference.count_unseen(scored),
-        )
+            bad |= far
+        counts = self._count(rows[~bad] if bad.any() else rows, decided.anomalies & ~bad, len(rows))
         arrays = [
             *self._origin(first_row, len(rows)),
             *(batch.column(name) for name in self._kept),
@@ -162,6 +153,15 @@ class PartScorer:
             pa.array(decided.anomalies, mask=bad),
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema), counts
+
+    def _count(self, scored: Matrix, anomalies: NDArray[np.bool_], rows: int) -> Counts:
+        return Counts(
+            rows=rows,
+            anomalies=int(np.count_nonzero(anomalies)),
+            bad_rows=rows - len(scored),
+            values_outside_training_range=self._detector.reference.count_outside(scored),
+            unseen_categories=self._detector.reference.count_unseen(scored),
+        )
 
     def _run(self, rows: Matrix) -> Matrix:
         parts = [

@@ -1,5 +1,6 @@
 """Tables in files: which there are, what columns they have, and their rows in batches of a bounded size."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -166,9 +167,9 @@ def readable(file: str, one: Format) -> Iterator[None]:
     """Says which file it was that could not be read."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise OfflineError(f"{file}: can't be read ({error.strerror})") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise OfflineError(f"{file}: can't be read ({os.strerror(error.errno)})") from error
         text = shorten(" ".join(str(error).split()), 300)
         raise OfflineError(f"{file}: is no {one.name} file that can be read: {text}") from error
 
