@@ -12,10 +12,13 @@ INSTALL = $(call PIP,$(BIN)) $(addprefix --constraint ,$(LOCKS))
 # What the benchmark compares with contradicts itself and the service, so that each has an environment of its own.
 PEERS := mosec mlserver litserve bentoml
 PEER_VENVS := $(PEERS:%=.venv-bench/%)
+# Tests in environments without PyTorch, which tests/conftest.py imports.
+APART := --numprocesses=0 -W default --confcutdir=tests/service
+OTHER_VENVS := .venv-ray .venv-kubernetes
 
 # Two benchmarks at once would measure each other.
 .NOTPARALLEL:
-.PHONY: help serve test test-all check bench bench-training bench-serving reproduce format schema lock clean
+.PHONY: help serve test test-all ray-test kubernetes-check kubernetes-rules check bench bench-training bench-serving reproduce format schema lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -27,7 +30,16 @@ test: $(VENV)/.complete  ## set up everything and run the tests that are quick a
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.complete  ## run all tests, those that train on the public datasets too
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -m 'not ray and not kubernetes'
+
+ray-test: .venv-ray/.installed  ## score tables on a local Ray, and let it come to harm
+	.venv-ray/bin/python -m pytest -m ray $(APART) tests/service/offline/test_ray.py
+
+kubernetes-check: .venv-kubernetes/.installed  ## render docker/kubernetes and hold it against the schemas
+	.venv-kubernetes/bin/python -m pytest -m kubernetes $(APART) tests/docker/test_kubernetes_rendered.py
+
+kubernetes-rules: $(VENV)/.complete  ## write docker/prometheus/rules as a PrometheusRule
+	$(BIN)/python docker/kubernetes/rules.py > docker/kubernetes/base/rules.yaml
 
 check: $(VENV)/.complete  ## check formatting, lint, types, import directions and the manifest's schema
 	$(BIN)/ruff format --check .
@@ -60,9 +72,9 @@ lock: $(VENV)/.complete  ## write constraints.txt and constraints-gpu.txt with t
 	$(BIN)/python .ci/lock.py $(VENV)/cpu.json $(VENV)/gpu.json
 
 clean:  ## remove the environments and caches
-	rm -rf .venv .venv-gpu .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-gpu .venv-bench .venv-ray .venv-kubernetes .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-$(BIN)/python $(PEER_VENVS:=/bin/python):
+$(BIN)/python $(PEER_VENVS:=/bin/python) $(OTHER_VENVS:=/bin/python):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), Python 3.11 or newer is needed; set PYTHON" >&2; exit 1; }
 	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(@:/bin/python=); \
@@ -83,3 +95,13 @@ $(PEER_VENVS:=/.installed): .venv-bench/%/.installed: pyproject.toml constraints
 	@grep -E '^(numpy|onnxruntime|orjson)==' constraints.txt > $(@D)/constraints.txt
 	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1' && $(call PIP,$(@D)/bin) --constraint $(@D)/constraints.txt \
 		--group bench-$* && touch $@ || echo 'warning: $* could not be installed, and will be missing' >&2
+
+.venv-ray/.installed: pyproject.toml constraints.txt | .venv-ray/bin/python
+	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1'
+	$(call PIP,$(@D)/bin) --constraint constraints.txt --group ray-test --editable '.[cpu,ray]'
+	@touch $@
+
+.venv-kubernetes/.installed: pyproject.toml | .venv-kubernetes/bin/python
+	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1'
+	$(call PIP,$(@D)/bin) --group kubernetes-check
+	@touch $@

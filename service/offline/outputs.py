@@ -3,7 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -171,11 +172,14 @@ def finished(path: Path, metadata: Mapping[str, str]) -> Counts:
     return counts
 
 
-def clear_unfinished(path: Path) -> None:
-    """Removes what a run that was killed has left of a file."""
-    if path.parent.is_dir():
-        for entry in path.parent.iterdir():
-            if entry.name.startswith(f".{path.name}.") and entry.name.endswith(UNFINISHED):
+def clear_unfinished(paths: Iterable[Path]) -> None:
+    """Removes what is left of files whose writer was killed."""
+    names: dict[Path, set[str]] = defaultdict(set)
+    for path in paths:
+        names[path.parent].add(path.name)
+    for folder, expected in names.items():
+        for entry in folder.glob(f".*{UNFINISHED}"):
+            if entry.name[1:].rsplit(".", 2)[0] in expected:
                 entry.unlink(missing_ok=True)
 
 

@@ -78,8 +78,8 @@ def make_plan(
                 )
             done += finished(path, metadata_of(task, manifest, options))
         else:
-            clear_unfinished(path)
             left.append(task)
+    clear_unfinished(Path(task.out) for task in left)
     return Plan(len(tables), left, len(tasks) - len(left), done)
 
 

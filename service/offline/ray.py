@@ -8,6 +8,8 @@ appears when it is whole. So a block that Ray gives to another actor, because th
 import json
 import logging
 import os
+import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from service.detector import Detector
 from service.errors import StartError
 from service.offline.errors import OfflineError
-from service.offline.outputs import Counts
+from service.offline.outputs import Counts, clear_unfinished
 from service.offline.progress import Progress
 from service.offline.scoring import Options, PartScorer, Task
 from service.offline.tables import Part
@@ -28,6 +30,8 @@ from service.quotes import shorten
 from service.runtime import Runtime
 
 MISSING = "Ray is not installed; the extra [ray] has it: pip install 'radogaga[cpu,ray]'"
+
+SECONDS_TO_CONNECT = 10.0
 
 Blocks = dict[str, NDArray[Any]]
 """Columns of a few blocks, as Ray Data hands them over."""
@@ -123,6 +127,7 @@ def score(
         counts += found
         progress.add(found.rows)
         progress.finish(result["out"])
+    clear_unfinished(Path(task.out) for task in tasks)  # of actors that died
     return counts
 
 
@@ -135,7 +140,7 @@ def _results(
     cluster: Cluster,
 ) -> Iterator[dict[str, Any]]:
     ray, data = import_ray()
-    with _connected(ray, cluster.address):
+    with _output_for_the_summary(), _connected(ray, cluster.address):
         actors = _number_of_actors(ray.cluster_resources(), cluster, len(tasks))
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -179,10 +184,11 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:  # noqa: ANN401
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     try:
         if address:
+            _check_reachable(address)
             ray.init(address, **quiet)
         else:
             ray.init("local", include_dashboard=False, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise OfflineError(
             f"there is no Ray cluster at {address or 'this machine'}: {shorten(str(error), 300)}"
         ) from error
@@ -190,6 +196,31 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:  # noqa: ANN401
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Connects to an address ``host:port`` and hangs up, for Ray itself tries for minutes.
+
+    Raises:
+        OSError: Nobody is there.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.rpartition("/")[2].strip("[]"), int(port)), SECONDS_TO_CONNECT).close()
+
+
+@contextmanager
+def _output_for_the_summary() -> Iterator[None]:
+    """Sends to standard error what Ray writes to standard output, which belongs to the summary."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _number_of_actors(resources: dict[str, float], cluster: Cluster, tasks: int) -> int:
