@@ -36,7 +36,7 @@ ray-test: .venv-ray/.installed  ## score tables on a local Ray, and let it come 
 	.venv-ray/bin/python -m pytest -m ray $(APART) tests/service/offline/test_ray.py
 
 kubernetes-check: .venv-kubernetes/.installed  ## render docker/kubernetes and hold it against the schemas
-	.venv-kubernetes/bin/python -m pytest -m kubernetes $(APART) tests/docker/test_kubernetes_rendered.py
+	.venv-kubernetes/bin/python -m pytest -m kubernetes -p no:cloudcoil $(APART) tests/docker/test_kubernetes_rendered.py
 
 kubernetes-rules: $(VENV)/.complete  ## write docker/prometheus/rules as a PrometheusRule
 	$(BIN)/python docker/kubernetes/rules.py > docker/kubernetes/base/rules.yaml

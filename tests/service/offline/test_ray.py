@@ -136,7 +136,7 @@ def check_all_rows(folder: Path, table: Table, truth: Scores) -> None:
 
 
 def test_many_blocks_have_the_scores_of_one_process(
-    cluster: Cluster, source: Path, table: Table, tmp_path: Path
+    cluster: Cluster, source: Path, table: Table, truth: Scores, tmp_path: Path
 ) -> None:
     with running(cluster, tmp_path / "out", source, "--block-rows", BLOCK) as run:
         summary = run.summary()
