@@ -141,7 +141,7 @@ def _results(
 ) -> Iterator[dict[str, Any]]:
     ray, data = import_ray()
     with _output_for_the_summary(), _connected(ray, cluster.address):
-        actors = _number_of_actors(ray.cluster_resources(), cluster, len(tasks))
+        actors = number_of_actors(ray.cluster_resources(), cluster, len(tasks))
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -223,7 +223,7 @@ def _output_for_the_summary() -> Iterator[None]:
         os.close(kept)
 
 
-def _number_of_actors(resources: dict[str, float], cluster: Cluster, tasks: int) -> int:
+def number_of_actors(resources: dict[str, float], cluster: Cluster, tasks: int) -> int:
     """Returns how many actors there shall be.
 
     Raises:
