@@ -20,7 +20,7 @@ from service.offline.outputs import ANOMALY, FILE, ROW, SCORE, Counts, output_sc
 from service.offline.tables import Batch, Part, Schema, format_of, read, schema_of
 from service.quotes import describe, shorten
 
-MOST_BATCH_ROWS, BATCH_VALUES = 65_536, 2**21
+MOST_BATCH_ROWS, BATCH_VALUES = 65_536, 2**20
 """Rows that are read at once: so many, or fewer if they have many values."""
 
 RUN_ROWS = 1024

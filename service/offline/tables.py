@@ -24,7 +24,7 @@ Schema = Any
 CSV_BLOCK = 2**22
 """Bytes of CSV that are read at once; no line may be longer."""
 
-READ_AHEAD = 2**20
+READ_AHEAD = 2**16
 """Bytes of a Parquet file's column that are read at once."""
 
 ARROW_FILE = b"ARROW1"
@@ -191,7 +191,7 @@ def _parquet_schema(file: str) -> Schema:
 def _parquet_batches(part: Part, columns: Sequence[str], rows: int) -> Iterator[Batch]:
     with _open_parquet(part.file) as table:
         groups = None if part.pieces is None else range(*part.pieces)
-        yield from table.iter_batches(rows, row_groups=groups, columns=list(columns), use_threads=False)
+        yield from table.iter_batches(rows, row_groups=groups, columns=list(columns), use_threads=True)
 
 
 def _parquet_sizes(file: str) -> list[int]:
