@@ -18,7 +18,7 @@ OTHER_VENVS := .venv-ray .venv-kubernetes
 
 # Two benchmarks at once would measure each other.
 .NOTPARALLEL:
-.PHONY: help serve test test-all ray-test kubernetes-check kubernetes-rules check bench bench-training bench-serving reproduce format schema lock clean
+.PHONY: help serve test test-all ray-test kubernetes-check kubernetes-rules check bench bench-training bench-serving bench-offline reproduce format schema lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -48,13 +48,16 @@ check: $(VENV)/.complete  ## check formatting, lint, types, import directions an
 	$(BIN)/lint-imports
 	$(BIN)/python -m service.manifest | diff - models/manifest.schema.json
 
-bench: bench-training bench-serving  ## measure training and serving beside references, each in one run
+bench: bench-training bench-serving bench-offline  ## measure training, serving and scoring beside references, each in one run
 
 bench-training: $(VENV)/.complete  ## measure the training's speed and memory
 	$(BIN)/python -m tests.load.training_speed
 
 bench-serving: $(VENV)/.complete $(PEER_VENVS:=/.installed)  ## measure the service beside limits and peers
 	$(BIN)/python -m tests.load.serving_speed
+
+bench-offline: $(VENV)/.complete  ## measure the scoring of tables beside a plain loop
+	$(BIN)/python -m tests.load.offline_speed
 
 reproduce: $(VENV)/.complete  ## run what is missing of the paper's experiments and write docs/results.md
 	$(BIN)/python -m training reproduce

@@ -161,3 +161,15 @@ def test_a_prefix_changes_neither_the_job_nor_what_is_selected(tmp_path: Path) -
         if "persistentVolumeClaim" in volume
     ]
     assert claim == of_kind(rendered, "PersistentVolumeClaim")["metadata"]["name"] == "blue-radogaga-models"
+
+
+def test_the_documented_overlay_is_taken(tmp_path: Path) -> None:
+    docs = (KUBERNETES.parents[1] / "docs" / "kubernetes.md").read_text()
+    text = docs.partition("```yaml\n")[2].partition("```")[0]
+    rendered = overlay(tmp_path, text.replace("../radogaga/docker/kubernetes", "KUBERNETES"))
+    assert validate(rendered, VERSIONS[-1], tmp_path) == ""
+    deployment = of_kind(rendered, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.example.com/radogaga:0.1.0-cpu"
+    assert deployment["metadata"]["namespace"] == "scoring"
+    assert of_kind(rendered, "ConfigMap")["data"]["RADOGAGA_MAX_BATCH_ROWS"] == "32"
