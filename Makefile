@@ -48,7 +48,7 @@ check: $(VENV)/.complete  ## check formatting, lint, types, import directions an
 	$(BIN)/lint-imports
 	$(BIN)/python -m service.manifest | diff - models/manifest.schema.json
 
-bench: bench-training bench-serving bench-offline  ## measure training, serving and scoring beside references, each in one run
+bench: bench-training bench-serving  ## measure training and serving beside references, each in one run
 
 bench-training: $(VENV)/.complete  ## measure the training's speed and memory
 	$(BIN)/python -m tests.load.training_speed
