@@ -18,7 +18,7 @@ OTHER_VENVS := .venv-ray .venv-kubernetes
 
 # Two benchmarks at once would measure each other.
 .NOTPARALLEL:
-.PHONY: help serve test test-all ray-test kubernetes-check kubernetes-rules check bench bench-training bench-serving bench-offline reproduce format schema lock clean
+.PHONY: help serve test test-all monitoring-test ray-test kubernetes-check kubernetes-rules check bench bench-training bench-serving bench-offline reproduce format schema lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -30,7 +30,10 @@ test: $(VENV)/.complete  ## set up everything and run the tests that are quick a
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.complete  ## run all tests, those that train on the public datasets too
-	$(BIN)/python -m pytest -m 'not ray and not kubernetes'
+	$(BIN)/python -m pytest -m 'not monitoring and not ray and not kubernetes'
+
+monitoring-test: $(VENV)/.complete  ## run real Prometheus and Alertmanager beside the service; both must be on PATH
+	$(BIN)/python -m pytest -m monitoring tests/monitoring
 
 ray-test: .venv-ray/.installed  ## score tables on a local Ray, and let it come to harm
 	.venv-ray/bin/python -m pytest -m ray $(APART) tests/service/offline/test_ray.py
@@ -70,7 +73,7 @@ schema: $(VENV)/.complete  ## write models/manifest.schema.json from the service
 	$(BIN)/python -m service.manifest > models/manifest.schema.json
 
 lock: $(VENV)/.complete  ## write constraints.txt and constraints-gpu.txt with today's versions
-	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/cpu.json '.[cpu,training,dev]'
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/cpu.json '.[cpu,training,traces,dev]'
 	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/gpu.json '.[gpu]'
 	$(BIN)/python .ci/lock.py $(VENV)/cpu.json $(VENV)/gpu.json
 
@@ -89,7 +92,7 @@ $(VENV)/.serving: pyproject.toml $(LOCKS) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.complete: $(VENV)/.serving
-	$(INSTALL) --editable '.[$(EXTRA),training,dev]'
+	$(INSTALL) --editable '.[$(EXTRA),training,traces,dev]'
 	@touch $@
 
 # Only recent versions of pip know dependency groups. A peer that can't be installed is missing in the tables.

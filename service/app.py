@@ -24,6 +24,7 @@ from service.repository import ModelRepository
 from service.routes import router
 from service.runtime import Runtime
 from service.settings import Settings
+from service.tracing import exporting
 from service.v2.routes import router as protocol_router
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ async def load_models(service: Service, on_start_error: Callable[[StartError], N
     settings = service.settings
     runtime = Runtime(settings.provider, settings.threads, settings.cuda_graphs)
     try:
+        traces = await asyncio.to_thread(exporting) if settings.traces else None
         repository = await asyncio.to_thread(ModelRepository.load, settings.models, runtime)
     except StartError as error:
         logger.error("the start failed: %s", error)
@@ -103,15 +105,22 @@ async def load_models(service: Service, on_start_error: Callable[[StartError], N
     service.metrics.describe(repository, settings.max_in_flight, settings.revision, fell_back)
     gc.collect()
     gc.freeze()  # what is there by now stays, and need not be looked through again
+    service.ledger.traces = traces
     service.repository = repository
     logger.info("ready", extra={"fields": {"datasets": repository.datasets(), "providers": repository.providers()}})
 
 
 async def publish_regularly(service: Service) -> None:
-    """Brings this worker's metrics up to date every second, for Prometheus may ask another one for them."""
+    """Brings this worker's metrics up to date every second, for Prometheus may ask another one for them.
+
+    A publication that fails, on a full disk for example, is logged, and the next one is tried.
+    """
     while True:
         await asyncio.sleep(SECONDS_BETWEEN_PUBLICATIONS)
-        service.publish_metrics()
+        try:
+            service.publish_metrics()
+        except Exception:
+            logger.exception("the metrics could not be published")
 
 
 async def answer_service_error(request: Request, error: Exception) -> Response:

@@ -133,8 +133,10 @@ class Service:
         return self.repository
 
     def close(self) -> None:
-        """Publishes what was counted last, and lets go of the threads."""
+        """Publishes what was counted last, sends the last traces, and lets go of the threads."""
         self.publish_metrics()
+        if self.ledger.traces is not None:
+            self.ledger.traces.close()
         self._long_bodies.shutdown(wait=False)
         self._graphs.close()
 
@@ -264,7 +266,7 @@ class Work(ABC):
     def answer(self, body: Body) -> Response:
         """Does everything at once."""
         seen = self.seen
-        seen.queue = seen.lap()
+        seen.queue, seen.waited_first = seen.lap(), True
         detector, rows = self.read(body)
         seen.parse = seen.lap()
         results = detector.run(self.operation.graph, rows)

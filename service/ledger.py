@@ -7,10 +7,10 @@ that one turn of the event loop answered: code and data of the metrics and of th
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,10 @@ class Observation:
         parse: Seconds until its rows were.
         queue: Seconds that they waited.
         infer: Seconds that the graph took; what was left of `seconds` it took to write the answer.
+        waited_first: Whether it waited before its rows were read, and not behind that.
         started: When it came; `seconds` is how long it then took.
+        trace_headers: What the caller says of the trace that this is a part of.
+        trace_id: The trace's id, once it was recorded.
     """
 
     endpoint: str = "other"
@@ -80,6 +83,9 @@ class Observation:
     parse: float = 0.0
     queue: float = 0.0
     infer: float = 0.0
+    waited_first: bool = False
+    trace_headers: Mapping[str, str] | None = None
+    trace_id: str = ""
 
     def __init__(
         self, request_id: str, method: str, path: str, client: str | None, started: float | None = None
@@ -100,6 +106,25 @@ class Observation:
         self.infer = seconds
         self.queue += max(0.0, self.lap() - seconds)
 
+    def stages(self) -> Iterator[tuple[str, float]]:
+        """Yields the parts of an answered request that it went through, in their order, with their seconds."""
+        laps = [("read", self.read), ("parse", self.parse), ("queue", self.queue), ("infer", self.infer)]
+        if self.waited_first:
+            laps[1:3] = reversed(laps[1:3])
+        yield from (lap for lap in laps if lap[1])
+        if self.status == OK and self.detector is not None:
+            yield "write", max(0.0, self.seconds - sum(seconds for _, seconds in laps))
+
+
+class Trace(Protocol):
+    """Where requests are traced to."""
+
+    def record(self, seen: Observation) -> None:
+        """Traces a request that was answered."""
+
+    def close(self) -> None:
+        """Sends what is left."""
+
 
 class Ledger:
     """Keeps what was observed until the end of the event loop's turn, and then counts and logs it.
@@ -110,7 +135,10 @@ class Ledger:
 
     Attributes:
         in_flight: The number of requests being answered right now.
+        traces: Where requests are traced to, if they are.
     """
+
+    traces: Trace | None = None
 
     def __init__(self, metrics: ServiceMetrics, access_log: AccessLog | None) -> None:
         self.in_flight = 0
@@ -140,6 +168,8 @@ class Ledger:
                 self._metrics.errors.add((seen.kind,), 1)
             if seen.status == OK and seen.detector is not None:
                 self._count(seen, seen.detector)
+            if self.traces is not None:
+                self.traces.record(seen)
         if self._access_log is not None:
             now = datetime.now(UTC)
             self._access_log.write(line_of(seen, now) for seen in kept)
@@ -230,4 +260,6 @@ def line_of(seen: Observation, now: datetime) -> dict[str, Any]:
         line["rows"] = seen.rows
     if seen.kind:
         line["error"] = seen.kind
+    if seen.trace_id:
+        line["trace_id"] = seen.trace_id
     return line

@@ -3,12 +3,14 @@
 docs/metrics.md explains each metric.
 """
 
+import math
 import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import onnxruntime
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -30,11 +32,20 @@ STAGE_SECONDS = (1e-5, 2.5e-5, 5e-5, *SECONDS[:-3])
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 """Upper bounds for the rows of a micro-batch."""
 
+Merger = Literal["livesum", "livemin", "livemax"]
+"""What prometheus_client makes of the values that a gauge has in several processes."""
+
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable with the folder in which processes keep their metrics, if there are several: prometheus_client's."""
 
 PAGES = Path("/proc/self/statm")
 """Where Linux says how many pages of memory this process has."""
+
+MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux says how much memory a container may use, by the second and by the first version of control groups."""
+
+NO_LIMIT = 2**60
+"""From here on a limit means that there is none."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,124 @@ class Load:
     long_bodies_queued: int
 
 
+class Registered:
+    """Makes metrics in a registry, with the prefix that all of them have."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def counter(self, name: str, text: str, labels: Sequence[str]) -> Counted:
+        """Makes a counter."""
+        return Counted(Counter(f"radogaga_{name}", text, labels, registry=self._registry))
+
+    def histogram(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> Observed:
+        """Makes a histogram with these upper bounds."""
+        return Observed(Histogram(f"radogaga_{name}", text, labels, registry=self._registry, buckets=bounds), bounds)
+
+    def gauge(self, name: str, text: str, labels: Sequence[str] = (), *, of_workers: Merger) -> Gauge:
+        """Makes a gauge; `of_workers` says what is made of the values of several."""
+        return Gauge(f"radogaga_{name}", text, labels, registry=self._registry, multiprocess_mode=of_workers)
+
+
+class LoadMetrics:
+    """How busy the service is."""
+
+    def __init__(self, make: Registered) -> None:
+        self._in_flight = make.gauge("requests_in_flight", "Requests being answered right now.", of_workers="livesum")
+        self._rows_queued = make.gauge(
+            "rows_queued",
+            "Rows that wait for their micro-batch, or for a thread for their graph.",
+            of_workers="livesum",
+        )
+        self._long_bodies_queued = make.gauge(
+            "long_bodies_queued", "Long bodies that wait for a thread.", of_workers="livesum"
+        )
+        self._memory = make.gauge(
+            "resident_memory_bytes", "Memory that the service's processes have in RAM.", of_workers="livesum"
+        )
+
+    def publish(self, load: Load) -> None:
+        """Says how busy this process is, and how much memory it has."""
+        self._in_flight.set(load.requests)
+        self._rows_queued.set(load.rows_queued)
+        self._long_bodies_queued.set(load.long_bodies_queued)
+        self._memory.set(resident_bytes())
+
+
+class ServedMetrics:
+    """What is served, by which build, on what; the same from the start to the end."""
+
+    def __init__(self, make: Registered) -> None:
+        self._most_in_flight = make.gauge(
+            "max_requests_in_flight", "Requests with rows that may be answered at once.", of_workers="livesum"
+        )
+        self._memory_limit = make.gauge(
+            "memory_limit_bytes",
+            "Memory that the service's container may use; infinite where nothing limits it.",
+            of_workers="livemax",
+        )
+        self._ready = make.gauge(
+            "ready", "Whether every model has replayed its examples, in every worker that lives.", of_workers="livemin"
+        )
+        self._fallback = make.gauge(
+            "provider_fallback",
+            "Whether sessions run on the CPU although the installed onnxruntime is one for GPUs.",
+            of_workers="livemax",
+        )
+        self._build = make.gauge(
+            "build_info",
+            "Always 1; which build of the service runs, on what.",
+            ["version", "revision", "python", "onnxruntime"],
+            of_workers="livemax",
+        )
+        self._model = make.gauge(
+            "model_info",
+            "Always 1; a served model with the execution provider its sessions really got.",
+            ["dataset", "version", "method", "provider"],
+            of_workers="livemax",
+        )
+        self._threshold = make.gauge(
+            "threshold",
+            "The score from which a row is called an anomaly.",
+            ["dataset", "version"],
+            of_workers="livemax",
+        )
+        self._columns = make.gauge("columns", "Values that a row has.", ["dataset", "version"], of_workers="livemax")
+        self._bounds = make.gauge(
+            "score_bin_upper_bound",
+            "The largest score that falls into a bin.",
+            ["dataset", "version", "bin"],
+            of_workers="livemax",
+        )
+        self._shares = make.gauge(
+            "training_share",
+            "The share of the rows behind the threshold whose scores fell into a bin.",
+            ["dataset", "version", "bin"],
+            of_workers="livemax",
+        )
+
+    def describe_model(self, detector: Detector) -> None:
+        """Says which model is served by what, and how its scores were distributed in training."""
+        manifest = detector.manifest
+        of = (manifest.dataset, str(manifest.version))
+        self._threshold.labels(*of).set(manifest.threshold)
+        self._columns.labels(*of).set(manifest.width)
+        self._model.labels(*of, manifest.method, detector.provider).set(1)
+        if manifest.score_bins:
+            bounds = [*manifest.score_bins.upper_bounds, float("inf")]
+            for name, bound, rows in zip(detector.reference.bins, bounds, manifest.score_bins.rows, strict=True):
+                self._bounds.labels(*of, name).set(bound)
+                self._shares.labels(*of, name).set(rows / manifest.calibration.rows)
+
+    def describe(self, most_in_flight: int, revision: str, fell_back: bool) -> None:
+        """Says of this process what `ServiceMetrics.describe` is told, and that it is ready."""
+        self._fallback.set(fell_back)
+        self._build.labels(version("radogaga"), revision, platform.python_version(), onnxruntime.__version__).set(1)
+        self._most_in_flight.set(most_in_flight)
+        self._memory_limit.set(memory_limit_bytes())
+        self._ready.set(1)
+
+
 class ServiceMetrics:
     """The service's metrics in a registry of their own; what is added to them is seen once it is published."""
 
@@ -62,87 +191,41 @@ class ServiceMetrics:
             for collector in (ProcessCollector, GCCollector):
                 collector(registry=self.registry)
             PlatformCollector(registry=self.registry)
-        self.requests = self._histogram(
+        make = Registered(self.registry)
+        self._load, self._served = LoadMetrics(make), ServedMetrics(make)
+        self.requests = make.histogram(
             "request_duration_seconds",
             "Time from the end of a request's header to the end of its answer.",
             ["endpoint", "dataset", "status"],
             SECONDS,
         )
-        self.stages = self._histogram(
+        self.stages = make.histogram(
             "stage_duration_seconds",
             "Time that a request with rows spent on each part of its way, if it was answered 200.",
             ["endpoint", "stage"],
             STAGE_SECONDS,
         )
-        self.batch_rows = self._histogram(
+        self.batch_rows = make.histogram(
             "batch_rows", "Rows that went through a graph together as a micro-batch.", [], BATCH_ROWS
         )
-        self._histograms = (self.requests, self.stages, self.batch_rows)
-        self.rows = self._counter("rows", "Rows scored, encoded or decoded.", ["endpoint", "dataset"])
-        self.anomalies = self._counter("anomalies", "Rows called an anomaly.", ["dataset"])
-        self.scores = self._counter(
+        self.rows = make.counter("rows", "Rows scored, encoded or decoded.", ["endpoint", "dataset"])
+        self.anomalies = make.counter("anomalies", "Rows called an anomaly.", ["dataset"])
+        self.scores = make.counter(
             "scores", "Rows scored, by the bin their score fell into.", ["dataset", "version", "bin"]
         )
-        self.outside = self._counter(
+        self.outside = make.counter(
             "values_outside_training_range",
             "Values of scored or encoded rows that are beyond any the model was fitted on.",
             ["dataset"],
         )
-        self.unseen = self._counter(
+        self.unseen = make.counter(
             "unseen_categories",
             "Categorical features of scored or encoded rows that have none of the categories the model was fitted on.",
             ["dataset"],
         )
-        self.errors = self._counter("errors", "Requests answered with an error, by its kind.", ["kind"])
-        self._in_flight = self._gauge("requests_in_flight", "Requests being answered right now.", [], "livesum")
-        self._most_in_flight = self._gauge(
-            "max_requests_in_flight", "Requests with rows that may be answered at once.", [], "livesum"
-        )
-        self._rows_queued = self._gauge(
-            "rows_queued", "Rows that wait for their micro-batch, or for a thread for their graph.", [], "livesum"
-        )
-        self._long_bodies_queued = self._gauge(
-            "long_bodies_queued", "Long bodies that wait for a thread.", [], "livesum"
-        )
-        self._memory = self._gauge(
-            "resident_memory_bytes", "Memory that the service's processes have in RAM.", [], "livesum"
-        )
-        self._ready = self._gauge(
-            "ready", "Whether every model has replayed its examples, in every worker that lives.", [], "livemin"
-        )
-        self._fallback = self._gauge(
-            "provider_fallback",
-            "Whether sessions run on the CPU although the installed onnxruntime is one for GPUs.",
-            [],
-            "livemax",
-        )
-        self._build = self._gauge(
-            "build_info",
-            "Always 1; which build of the service runs, on what.",
-            ["version", "revision", "python", "onnxruntime"],
-            "livemax",
-        )
-        self._model = self._gauge(
-            "model_info",
-            "Always 1; a served model with the execution provider its sessions really got.",
-            ["dataset", "version", "method", "provider"],
-            "livemax",
-        )
-        self._threshold = self._gauge(
-            "threshold", "The score from which a row is called an anomaly.", ["dataset", "version"], "livemax"
-        )
-        self._bounds = self._gauge(
-            "score_bin_upper_bound",
-            "The largest score that falls into a bin.",
-            ["dataset", "version", "bin"],
-            "livemax",
-        )
-        self._shares = self._gauge(
-            "training_share",
-            "The share of the rows behind the threshold whose scores fell into a bin.",
-            ["dataset", "version", "bin"],
-            "livemax",
-        )
+        self.errors = make.counter("errors", "Requests answered with an error, by its kind.", ["kind"])
+        self._histograms = (self.requests, self.stages, self.batch_rows)
+        self._counters = (self.rows, self.anomalies, self.scores, self.outside, self.unseen, self.errors)
 
     def collected(self) -> CollectorRegistry:
         """Returns what a scrape sees: this process's metrics, or those of all workers together."""
@@ -162,11 +245,9 @@ class ServiceMetrics:
             fell_back: Whether sessions did not get the execution provider that was meant.
         """
         for detector in repository:
-            self._describe_model(detector)
-        self._fallback.set(fell_back)
-        self._build.labels(version("radogaga"), revision, platform.python_version(), onnxruntime.__version__).set(1)
-        self._most_in_flight.set(most_in_flight)
-        self._ready.set(1)
+            self._served.describe_model(detector)
+            self._start_counters(detector)
+        self._served.describe(most_in_flight, revision, fell_back)
 
     def settle(self) -> None:
         """Sorts what histograms are to observe into their buckets, so that it takes no memory."""
@@ -177,37 +258,17 @@ class ServiceMetrics:
         """Brings everything up to date."""
         for histogram in self._histograms:
             histogram.publish()
-        for counter in (self.rows, self.anomalies, self.scores, self.outside, self.unseen, self.errors):
+        for counter in self._counters:
             counter.publish()
-        self._in_flight.set(load.requests)
-        self._rows_queued.set(load.rows_queued)
-        self._long_bodies_queued.set(load.long_bodies_queued)
-        self._memory.set(resident_bytes())
+        self._load.publish(load)
 
-    def _describe_model(self, detector: Detector) -> None:
+    def _start_counters(self, detector: Detector) -> None:
         manifest = detector.manifest
-        of = (manifest.dataset, str(manifest.version))
-        self._threshold.labels(*of).set(manifest.threshold)
-        self._model.labels(*of, manifest.method, detector.provider).set(1)
-        self.anomalies.add((manifest.dataset,), 0)
-        self.outside.add((manifest.dataset,), 0)
-        self.unseen.add((manifest.dataset,), 0)
+        for counter in (self.anomalies, self.outside, self.unseen):
+            counter.add((manifest.dataset,), 0)
         if manifest.score_bins:
-            bounds = [*manifest.score_bins.upper_bounds, float("inf")]
-            for name, bound, rows in zip(detector.reference.bins, bounds, manifest.score_bins.rows, strict=True):
-                self._bounds.labels(*of, name).set(bound)
-                self._shares.labels(*of, name).set(rows / manifest.calibration.rows)
-                self.scores.add((*of, name), 0)
-
-    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counted:
-        return Counted(Counter(f"radogaga_{name}", text, labels, registry=self.registry))
-
-    def _histogram(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> Observed:
-        return Observed(Histogram(f"radogaga_{name}", text, labels, registry=self.registry, buckets=bounds), bounds)
-
-    def _gauge(self, name: str, text: str, labels: Sequence[str], among_workers: str) -> Gauge:
-        """Makes a gauge; `among_workers` says what is made of the values of several (prometheus_client's word)."""
-        return Gauge(f"radogaga_{name}", text, labels, registry=self.registry, multiprocess_mode=among_workers)  # type: ignore[arg-type]
+            for name in detector.reference.bins:
+                self.scores.add((manifest.dataset, str(manifest.version), name), 0)
 
 
 def resident_bytes() -> int:
@@ -215,3 +276,12 @@ def resident_bytes() -> int:
     if not PAGES.exists():
         return 0
     return int(PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_limit_bytes() -> float:
+    """Returns the bytes of memory that this process's container may use; infinity where nothing limits it."""
+    for path in MEMORY_LIMITS:
+        if path.exists():
+            limit = path.read_text().strip()
+            return float(limit) if limit.isdigit() and int(limit) < NO_LIMIT else math.inf
+    return math.inf

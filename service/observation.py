@@ -22,6 +22,9 @@ from service.problems import problem, protocol_error
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+TRACE_HEADERS = (b"traceparent", b"tracestate")
+"""Where a caller says which trace a request is a part of (W3C Trace Context)."""
+
 PROTOCOL = "/v2"
 """Where the Open Inference Protocol's paths begin."""
 
@@ -80,13 +83,18 @@ class Observer:
         sent = headers.get(b"x-request-id")
         new = sent is None or not REQUEST_ID.fullmatch(sent)
         self._ledger.in_flight += 1
-        return Observation(
+        seen = Observation(
             f"{self._prefix}{next(self._ids):016x}" if new else sent.decode(),  # type: ignore[union-attr]
             method,
             path,
             client[0] if client else None,
             started,
         )
+        if self._ledger.traces is not None:
+            seen.trace_headers = {
+                name.decode(): headers[name].decode("latin-1") for name in TRACE_HEADERS if name in headers
+            }
+        return seen
 
     def end(self, seen: Observation) -> None:
         """Ends it."""

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level that is logged; `warning` switches the access log off."
     )
+    traces: bool = Field(
+        default=False,
+        description="Whether requests are traced by OpenTelemetry; needs the extra `[traces]`, and obeys OTEL_*.",
+    )
     revision: str = Field(
         default="unknown",
         description="Commit that the service was built from, for `radogaga_build_info`; images have it.",

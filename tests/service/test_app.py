@@ -1,5 +1,7 @@
 """The application from its start to its readiness, or to its failure."""
 
+import asyncio
+import itertools
 import logging
 import threading
 import time
@@ -11,7 +13,7 @@ from fastapi import Response
 from fastapi.testclient import TestClient
 
 from service import inference
-from service.app import create_app
+from service.app import create_app, publish_regularly
 from service.errors import StartError
 from service.formats import Body
 from service.inference import Exchange
@@ -118,3 +120,26 @@ def test_applications_do_not_share_models(models: Path) -> None:
     ):
         assert wait_until_ready(small).get("/health/ready").json()["models"] == 1
         assert wait_until_ready(all_).get("/health/ready").json()["models"] == len(list(MODELS.glob("*/*")))
+
+
+def test_a_publication_that_fails_is_logged_and_the_next_one_is_tried(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(Settings(models=MODELS))
+    third, tried = asyncio.Event(), itertools.count(1)
+
+    def publish() -> None:
+        if next(tried) < 3:
+            raise OSError(28, "No space left on device")
+        third.set()
+
+    async def wait() -> None:
+        task = asyncio.create_task(publish_regularly(app.state.service))
+        await asyncio.wait_for(third.wait(), timeout=30)
+        task.cancel()
+
+    monkeypatch.setattr("service.app.SECONDS_BETWEEN_PUBLICATIONS", 0.001)
+    monkeypatch.setattr(app.state.service, "publish_metrics", publish)
+    asyncio.run(wait())
+    assert [record.message for record in caplog.records] == ["the metrics could not be published"] * 2
+    assert "No space left on device" in caplog.text

@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,7 +21,7 @@ from service import inference
 from service.app import create_app
 from service.inference import INLINE_BYTES
 from service.ledger import MOST_UNSETTLED, MOST_VALUES
-from service.metrics import Load, ServiceMetrics, resident_bytes
+from service.metrics import Load, ServiceMetrics, memory_limit_bytes, resident_bytes
 from service.runtime import CPU, CUDA, Runtime
 from service.settings import Provider, Settings
 from tests.server import MODELS, ROOT, SECONDS, serving
@@ -193,6 +194,28 @@ def test_the_build_and_the_limits_are_told(fresh: TestClient) -> None:
     assert values(fresh, "radogaga_max_requests_in_flight") == {(): 64}
     assert values(fresh, "radogaga_provider_fallback") == {(): 0}
     assert 0.5 < values(fresh, "radogaga_resident_memory_bytes")[()] / resident_bytes() < 2
+
+
+@pytest.mark.parametrize(
+    ("second", "first", "limit"),
+    [
+        ("536870912\n", None, 2**29),
+        ("max\n", None, math.inf),
+        (None, "268435456\n", 2**28),
+        (None, "9223372036854771712\n", math.inf),
+        (None, None, math.inf),
+    ],
+)
+def test_the_memory_that_a_container_may_use_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, second: str | None, first: str | None, limit: float
+) -> None:
+    for name, text in (("second", second), ("first", first)):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    monkeypatch.setattr("service.metrics.MEMORY_LIMITS", (tmp_path / "second", tmp_path / "first"))
+    assert memory_limit_bytes() == limit
+    with TestClient(create_app(Settings(models=MODELS))) as client:
+        assert values(wait_until_ready(client), "radogaga_memory_limit_bytes") == {(): limit}
 
 
 @pytest.mark.parametrize(
