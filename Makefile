@@ -12,10 +12,13 @@ INSTALL = $(call PIP,$(BIN)) $(addprefix --constraint ,$(LOCKS))
 # What the benchmark compares with contradicts itself and the service, so that each has an environment of its own.
 PEERS := mosec mlserver litserve bentoml
 PEER_VENVS := $(PEERS:%=.venv-bench/%)
+# Tests in environments without PyTorch, which tests/conftest.py imports.
+APART := --numprocesses=0 -W default --confcutdir=tests/service
+OTHER_VENVS := .venv-ray .venv-kubernetes
 
 # Two benchmarks at once would measure each other.
 .NOTPARALLEL:
-.PHONY: help serve test test-all monitoring-test check bench bench-training bench-serving reproduce format schema lock clean
+.PHONY: help serve test test-all monitoring-test ray-test kubernetes-check kubernetes-rules check bench bench-training bench-serving bench-offline reproduce format schema lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -27,10 +30,19 @@ test: $(VENV)/.complete  ## set up everything and run the tests that are quick a
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.complete  ## run all tests, those that train on the public datasets too
-	$(BIN)/python -m pytest -m 'not monitoring'
+	$(BIN)/python -m pytest -m 'not monitoring and not ray and not kubernetes'
 
 monitoring-test: $(VENV)/.complete  ## run real Prometheus and Alertmanager beside the service; both must be on PATH
 	$(BIN)/python -m pytest -m monitoring tests/monitoring
+
+ray-test: .venv-ray/.installed  ## score tables on a local Ray, and let it come to harm
+	.venv-ray/bin/python -m pytest -m ray $(APART) tests/service/offline/test_ray.py
+
+kubernetes-check: .venv-kubernetes/.installed  ## render docker/kubernetes and hold it against the schemas
+	.venv-kubernetes/bin/python -m pytest -m kubernetes -p no:cloudcoil $(APART) tests/docker/test_kubernetes_rendered.py
+
+kubernetes-rules: $(VENV)/.complete  ## write docker/prometheus/rules as a PrometheusRule
+	$(BIN)/python docker/kubernetes/rules.py > docker/kubernetes/base/rules.yaml
 
 check: $(VENV)/.complete  ## check formatting, lint, types, import directions and the manifest's schema
 	$(BIN)/ruff format --check .
@@ -46,6 +58,9 @@ bench-training: $(VENV)/.complete  ## measure the training's speed and memory
 
 bench-serving: $(VENV)/.complete $(PEER_VENVS:=/.installed)  ## measure the service beside limits and peers
 	$(BIN)/python -m tests.load.serving_speed
+
+bench-offline: $(VENV)/.complete  ## measure the scoring of tables beside a plain loop
+	$(BIN)/python -m tests.load.offline_speed
 
 reproduce: $(VENV)/.complete  ## run what is missing of the paper's experiments and write docs/results.md
 	$(BIN)/python -m training reproduce
@@ -63,9 +78,9 @@ lock: $(VENV)/.complete  ## write constraints.txt and constraints-gpu.txt with t
 	$(BIN)/python .ci/lock.py $(VENV)/cpu.json $(VENV)/gpu.json
 
 clean:  ## remove the environments and caches
-	rm -rf .venv .venv-gpu .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-gpu .venv-bench .venv-ray .venv-kubernetes .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-$(BIN)/python $(PEER_VENVS:=/bin/python):
+$(BIN)/python $(PEER_VENVS:=/bin/python) $(OTHER_VENVS:=/bin/python):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), Python 3.11 or newer is needed; set PYTHON" >&2; exit 1; }
 	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(@:/bin/python=); \
@@ -86,3 +101,13 @@ $(PEER_VENVS:=/.installed): .venv-bench/%/.installed: pyproject.toml constraints
 	@grep -E '^(numpy|onnxruntime|orjson)==' constraints.txt > $(@D)/constraints.txt
 	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1' && $(call PIP,$(@D)/bin) --constraint $(@D)/constraints.txt \
 		--group bench-$* && touch $@ || echo 'warning: $* could not be installed, and will be missing' >&2
+
+.venv-ray/.installed: pyproject.toml constraints.txt | .venv-ray/bin/python
+	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1'
+	$(call PIP,$(@D)/bin) --constraint constraints.txt --group ray-test --editable '.[cpu,ray]'
+	@touch $@
+
+.venv-kubernetes/.installed: pyproject.toml | .venv-kubernetes/bin/python
+	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1'
+	$(call PIP,$(@D)/bin) --group kubernetes-check
+	@touch $@

@@ -1,4 +1,7 @@
-"""``python -m service``: serves the models until SIGTERM or SIGINT, and then finishes what is under way."""
+"""``python -m service``: serves the models until SIGTERM or SIGINT, and then finishes what is under way.
+
+``python -m service score`` scores tables in files instead, and ends.
+"""
 
 import argparse
 import logging
@@ -16,6 +19,7 @@ from service.app import create_app
 from service.errors import StartError
 from service.lane import LaneProtocol
 from service.logs import configure_logging
+from service.offline.arguments import DESCRIPTION, add_arguments
 from service.settings import Settings
 from service.workers import serve_by_workers
 
@@ -26,6 +30,10 @@ def main() -> int:
     """Runs the service and returns the process's exit status: 0, or another if it could not start."""
     parser = argparse.ArgumentParser(prog="python -m service", description="Serve the models until SIGTERM.")
     parser.add_argument("--workers", metavar="N", help="processes that serve; overrides RADOGAGA_WORKERS")
+    score = parser.add_subparsers(dest="command", title="commands").add_parser(
+        "score", help="score tables in files, without serving", description=DESCRIPTION
+    )
+    add_arguments(score)
     options = parser.parse_args()
     if options.workers is not None:
         os.environ["RADOGAGA_WORKERS"] = options.workers
@@ -36,11 +44,20 @@ def main() -> int:
             name = f"RADOGAGA_{problem['loc'][0]}".upper()
             print(f"{name} is {problem['input']!r}: {problem['msg']}", file=sys.stderr)
         return 1
+    if options.command == "score":
+        return score_tables(options, settings)
     configure_logging(settings.log_level)
     warn_of_unknown_variables()
     if settings.workers > 1:
         return serve_by_workers(configuration("service.workers:application", settings, factory=True), settings.workers)
     return serve(settings)
+
+
+def score_tables(options: argparse.Namespace, settings: Settings) -> int:
+    """Scores tables; what that needs and serving doesn't is imported only now."""
+    from service.offline.commands import run
+
+    return run(options, settings)
 
 
 def configuration(app: FastAPI | str, settings: Settings, factory: bool = False) -> uvicorn.Config:

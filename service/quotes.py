@@ -25,6 +25,6 @@ def describe(value: object) -> str:
     return shorten(json.dumps(value, ensure_ascii=False))
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, longest: int = LONGEST) -> str:
     """Cuts a long text."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return text if len(text) <= longest else f"{text[:longest]}..."

@@ -83,6 +83,27 @@ class ModelRepository:
             yield from versions.values()
 
 
+def find_folder(models: Path, dataset: str, version: int | None = None) -> Path:
+    """Returns the folder of one version of a dataset's model, the newest unless it is named; nothing is loaded.
+
+    Raises:
+        StartError: The folder of models can't be read.
+        DatasetNotFound: There is no such dataset in it.
+        VersionNotFound: The dataset has no such version.
+    """
+    versions = {
+        parent.name: {int(folder.name): folder for folder in _folders(parent) if VERSION.fullmatch(folder.name)}
+        for parent in _folders(models)
+    }
+    known = versions.get(dataset)
+    if not known:
+        raise DatasetNotFound(dataset, [name for name, folders in versions.items() if folders])
+    wanted = max(known) if version is None else version
+    if wanted not in known:
+        raise VersionNotFound(dataset, wanted, known)
+    return known[wanted]
+
+
 def _folders(parent: Path) -> list[Path]:
     try:
         return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))

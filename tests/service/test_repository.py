@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import DatasetNotFound, StartError, VersionNotFound
-from service.repository import ModelRepository
+from service.repository import ModelRepository, find_folder
 from service.runtime import Runtime
 
 CPU = Runtime("cpu")
@@ -70,3 +70,18 @@ def test_one_broken_version_stops_the_start(models: Path, folder: Path) -> None:
     (folder / "encoder.onnx").unlink()
     with pytest.raises(StartError, match="thyroid/1/encoder.onnx"):
         ModelRepository.load(models, CPU)
+
+
+def test_a_folder_is_found_without_loading_it(models: Path, folder: Path) -> None:
+    copy_version(folder, 10)
+    (folder / "scorer.onnx").unlink()
+    assert find_folder(models, "thyroid") == models / "thyroid" / "10"
+    assert find_folder(models, "thyroid", 1) == folder
+
+
+def test_a_folder_that_is_not_there_is_named(models: Path) -> None:
+    (models / "empty").mkdir()
+    with pytest.raises(DatasetNotFound, match='No model for dataset "empty". Known datasets: thyroid.'):
+        find_folder(models, "empty")
+    with pytest.raises(VersionNotFound, match='No version 2 of dataset "thyroid". Known versions: 1.'):
+        find_folder(models, "thyroid", 2)

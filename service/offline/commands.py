@@ -1,0 +1,111 @@
+"""`python -m service score`: from the command line to a summary and an exit status."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from service.aside import cores
+from service.detector import Detector
+from service.errors import ServiceError, StartError
+from service.manifest import Manifest, read_manifest
+from service.offline import local, ray
+from service.offline.errors import OfflineError
+from service.offline.outputs import Counts
+from service.offline.plan import Plan, blocks_of, make_plan, whole_tables
+from service.offline.progress import Progress
+from service.offline.scoring import Keep, Options
+from service.repository import find_folder
+from service.runtime import Runtime
+from service.settings import Settings
+
+INTERRUPTED = 130
+"""The exit status of what Ctrl-C ended, as shells have it."""
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Scores tables, prints a summary, and returns the process's exit status."""
+    try:
+        summary = score(arguments, settings)
+    except (OfflineError, ServiceError, StartError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; --resume goes on with what is missing", file=sys.stderr)
+        return INTERRUPTED
+    print(json.dumps(summary))
+    return 0
+
+
+def score(arguments: argparse.Namespace, settings: Settings) -> dict[str, object]:
+    """Scores tables, and returns what there is to say of it.
+
+    Raises:
+        OfflineError: A table can't be scored, or Ray is not there.
+        DatasetNotFound: There is no such dataset.
+        VersionNotFound: The dataset has no such version.
+        StartError: The model can't be loaded.
+    """
+    folder = find_folder(settings.models.absolute(), arguments.dataset, arguments.version)
+    manifest = read_manifest(folder)
+    runtime = Runtime(settings.provider, settings.threads)
+    on_ray = arguments.engine == "ray"
+    if on_ray:
+        ray.import_ray()
+    options = Options(keep_of(arguments.keep), arguments.bad_rows, arguments.batch_rows, origin=on_ray)
+    tasks_of = blocks_of(arguments.block_rows) if on_ray else whole_tables
+    plan = make_plan(arguments.inputs, arguments.out, manifest, options, tasks_of, arguments.resume)
+    progress = Progress(len(plan.tasks), arguments.quiet)
+    if on_ray:
+        cluster = ray.Cluster(arguments.ray_address, arguments.actors, gpus_of(arguments.gpus_per_actor, settings))
+        sha256 = manifest.graphs.scorer.sha256
+        counts = ray.score(folder, sha256, runtime, plan.tasks, options, cluster, progress)
+    else:
+        counts = score_here(folder, runtime, plan, options, arguments.threads or cores(), progress)
+    return summary_of(manifest, arguments.engine, plan, counts, progress)
+
+
+def score_here(
+    folder: Path, runtime: Runtime, plan: Plan, options: Options, threads: int, progress: Progress
+) -> Counts:
+    """Scores tables in this process.
+
+    Raises:
+        OfflineError: A table can't be scored.
+        StartError: The model can't be loaded.
+    """
+    runtime.prepare()
+    return local.score(Detector.load(folder, runtime), plan.tasks, options, threads, progress)
+
+
+def keep_of(text: str) -> Keep:
+    """Reads which columns are kept."""
+    match text:
+        case "rest" | "all" | "none":
+            return text
+        case names:
+            return tuple(name for part in names.split(",") if (name := part.strip()))
+
+
+def gpus_of(given: float | None, settings: Settings) -> float:
+    """Returns the GPUs that each actor takes."""
+    if given is not None:
+        return given
+    return 1.0 if settings.provider in ("cuda", "tensorrt") else 0.0
+
+
+def summary_of(manifest: Manifest, engine: str, plan: Plan, counts: Counts, progress: Progress) -> dict[str, object]:
+    """Returns what there is to say: the counts are those of all files, the speed is this run's."""
+    return {
+        "dataset": manifest.dataset,
+        "version": manifest.version,
+        "threshold": manifest.threshold,
+        "engine": engine,
+        "tables": plan.files,
+        "written": len(plan.tasks),
+        "skipped": plan.skipped,
+        **asdict(plan.done + counts),
+        "seconds": round(progress.seconds, 3),
+        "rows_per_second": round(counts.rows / max(progress.seconds, 1e-9)),
+    }
