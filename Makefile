@@ -73,7 +73,7 @@ schema: $(VENV)/.complete  ## write models/manifest.schema.json from the service
 	$(BIN)/python -m service.manifest > models/manifest.schema.json
 
 lock: $(VENV)/.complete  ## write constraints.txt and constraints-gpu.txt with today's versions
-	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/cpu.json '.[cpu,training,traces,dev]'
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/cpu.json '.[cpu,training,traces,ray,dev]'
 	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/gpu.json '.[gpu]'
 	$(BIN)/python .ci/lock.py $(VENV)/cpu.json $(VENV)/gpu.json
 
