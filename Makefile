@@ -18,7 +18,8 @@ OTHER_VENVS := .venv-ray .venv-kubernetes
 
 # Two benchmarks at once would measure each other.
 .NOTPARALLEL:
-.PHONY: help serve test test-all monitoring-test ray-test kubernetes-check kubernetes-rules check bench bench-training bench-serving bench-offline reproduce format schema lock clean
+.PHONY: help serve test test-all compose-test monitoring-test ray-test kubernetes-check kubernetes-rules check \
+	bench bench-training bench-serving bench-offline reproduce format schema lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -30,7 +31,10 @@ test: $(VENV)/.complete  ## set up everything and run the tests that are quick a
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.complete  ## run all tests, those that train on the public datasets too
-	$(BIN)/python -m pytest -m 'not monitoring and not ray and not kubernetes'
+	$(BIN)/python -m pytest -m 'not monitoring and not compose and not ray and not kubernetes'
+
+compose-test: $(VENV)/.complete  ## build the stack of docker-compose.yml and test it in the Docker engine there is
+	$(BIN)/python -m pytest -n0 -m compose tests/compose
 
 monitoring-test: $(VENV)/.complete  ## run real Prometheus and Alertmanager beside the service; both must be on PATH
 	$(BIN)/python -m pytest -m monitoring tests/monitoring

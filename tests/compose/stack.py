@@ -75,6 +75,8 @@ class Stack:
     def command(self, *command: str, **knobs: object) -> subprocess.CompletedProcess[str]:
         """Runs a command in the folder that knows the stack's name and knobs, for half an hour at most."""
         environment = self.environment(**knobs) | {"COMPOSE_PROJECT_NAME": self.name}
+        if "/" in command[0]:
+            command = (str(self.folder / command[0]), *command[1:])
         return run(*command, cwd=self.folder, env=environment, seconds=1800)
 
     def compose(self, *words: str, **knobs: object) -> str:
