@@ -104,9 +104,9 @@ def test_it_does_not_wait_for_ever() -> None:
 
 
 def test_what_answers_is_no_http() -> None:
-    with listening(answering("220 mail.example ESMTP\r\n")) as port:
-        with pytest.raises(Unhealthy, match=r"can't be asked: BadStatusLine"):
-            ask("127.0.0.1", port)
+    mail = answering("220 mail.example ESMTP\r\n")
+    with listening(mail) as port, pytest.raises(Unhealthy, match=r"can't be asked: BadStatusLine"):
+        ask("127.0.0.1", port)
 
 
 def test_it_hangs_up() -> None:
