@@ -68,7 +68,7 @@ def test_no_models_are_a_reason_not_to_start(image: dict[str, Any]) -> None:
 
 
 def test_its_health_check_notices_that_nothing_answers(image: dict[str, Any]) -> None:
-    quick = ("--health-interval", "1s", "--health-retries", "2", "--health-start-period", "0s")
+    quick = ("--health-interval", "1s", "--health-retries", "2", "--health-start-period", "1s")
     options = ("--detach", "--network", "none", "--read-only", *quick, "--entrypoint", "python")
     container = docker("run", *options, image["Id"], "-c", "import time; time.sleep(600)").strip()
 
