@@ -97,13 +97,22 @@ def test_long_bodies_are_answered_and_too_long_ones_refused(stack: Stack) -> Non
 def test_without_a_replica_the_balancer_says_so_in_the_services_own_form(stack: Stack) -> None:
     (replica,) = stack.ids("service")
     docker("stop", replica)
-    with stack.client() as client:
-        answer = client.post("/score", headers=JSON | {"x-request-id": "lonely"}, content=thyroid())
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        assert answer.headers["content-type"] == "application/problem+json"
-        problem = answer.json()
-        assert (problem["status"], problem["kind"], problem["request_id"]) == (503, "no_replica", "lonely")
+    try:
+        with stack.client() as client:
+            answers = [
+                client.post("/score", headers=JSON | {"x-request-id": "me"}, content=thyroid()) for _ in range(5)
+            ]
+    finally:
         docker("start", replica)
+    for answer in answers:
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json"), answer.text
+        assert (answer.headers["retry-after"], answer.headers["x-request-id"]) == ("1", "me")
+        assert (answer.json()["status"], answer.json()["kind"], answer.json()["request_id"]) == (
+            503,
+            "no_replica",
+            "me",
+        )
+    with stack.client() as client:
         eventually(lambda: client.post("/score", headers=JSON, content=thyroid()).status_code == 200, "an answer", 30)
 
 
