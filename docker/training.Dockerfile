@@ -15,12 +15,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     python requirements.py pyproject.toml cpu,training > requirements.txt \
     && pip --python /opt/radogaga/bin/python install --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
         --constraint constraints.txt --requirement requirements.txt
-COPY README.md LICENSE ./
-COPY service service
-COPY training training
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/radogaga/bin/python install --no-compile --no-deps . \
-    && python -m compileall -q -j 0 /opt/radogaga/lib
+COPY training /opt/project/training
+COPY models/manifest.schema.json /opt/project/models/
+RUN python -m compileall -q -j 0 /opt/radogaga/lib /opt/project
 
 FROM python:3.12-slim AS training
 ARG REVISION=unknown
@@ -32,6 +29,7 @@ LABEL org.opencontainers.image.title="RaDOGAGA training" \
       org.opencontainers.image.revision="$REVISION"
 # HOME and MPLCONFIGDIR: whoever it runs as may have no home there.
 ENV PATH=/opt/radogaga/bin:$PATH \
+    PYTHONPATH=/opt/project \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     ORT_DISABLE_TELEMETRY=1 \
@@ -39,6 +37,7 @@ ENV PATH=/opt/radogaga/bin:$PATH \
     MPLCONFIGDIR=/tmp \
     RADOGAGA_DATA=/data
 COPY --from=build /opt/radogaga /opt/radogaga
+COPY --from=build /opt/project /opt/project
 WORKDIR /work
 USER 10001:10001
 STOPSIGNAL SIGINT
