@@ -89,6 +89,9 @@ class Stack:
         """Brings everything up as it was first, and waits until it is healthy."""
         words = ("up", "--detach", "--no-build", "--wait", "--wait-timeout", "120")
         self.compose(*words, **{"SERVICE_REPLICAS": replicas, **knobs})
+        for service in ("service", *PORTS):
+            healths = [one["State"]["Health"]["Status"] for one in self.inspect(service)]
+            assert healths == ["healthy"] * (replicas if service == "service" else 1), service
 
     def ids(self, service: str) -> list[str]:
         """Returns the ids of a service's containers, running or not, oldest first."""
