@@ -16,7 +16,7 @@ number=$(echo "$old" | wc -l)
 failed=0
 docker compose "$@" up --detach --wait --wait-timeout "${ROLL_SECONDS:-180}" --no-deps --no-recreate \
     --scale "service=$((2 * number))" service || failed=1
-new=$(replicas "$@" | grep --invert-match --line-regexp --fixed-strings "$old" || true)
+new=$(replicas "$@" | grep -vxF "$old" || true)
 [ "$(echo "$new" | wc -w)" -eq "$number" ] || failed=1
 for replica in $new; do
     [ "$(docker inspect --format '{{.State.Health.Status}}' "$replica")" = healthy ] || failed=1

@@ -66,6 +66,11 @@ def test_the_example_has_every_knob_with_its_default_and_an_explanation() -> Non
     assert explained == knobs()
 
 
+def test_the_docs_name_every_knob() -> None:
+    named = set(re.findall(r"`([A-Z_]+)`", (ROOT / "docs" / "operations.md").read_text()))
+    assert {name for name in knobs() if not name.startswith("RADOGAGA_")} <= named
+
+
 def test_the_service_gets_every_setting_with_its_default() -> None:
     given = knobs()
     passed = compose()["services"]["service"]["environment"]
