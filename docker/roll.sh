@@ -12,17 +12,25 @@ old=$(replicas "$@")
 [ -n "$old" ] || { echo 'error: there are no replicas to replace; docker compose up --wait makes the first' >&2; exit 1; }
 number=$(echo "$old" | wc -l)
 
-# Each replica is asked as well: Compose 2.26 calls it a success if the time to wait was over.
-failed=0
-docker compose "$@" up --detach --wait --wait-timeout "${ROLL_SECONDS:-180}" --no-deps --no-recreate \
-    --scale "service=$((2 * number))" service || failed=1
+# Not --wait: it fails if an old replica is unwell, which may be why somebody rolls.
+docker compose "$@" up --detach --no-deps --no-recreate --scale "service=$((2 * number))" service || true
 new=$(replicas "$@" | grep -vxF "$old" || true)
-[ "$(echo "$new" | wc -w)" -eq "$number" ] || failed=1
-for replica in $new; do
-    [ "$(docker inspect --format '{{.State.Health.Status}}' "$replica")" = healthy ] || failed=1
-done
 
-if [ $failed -eq 1 ]; then
+# succeeds once all are healthy, fails as soon as one was started twice or the time is over
+wait_for_health() {
+    [ "$(echo "$new" | wc -w)" -eq "$number" ] || return 1
+    until=$(($(date +%s) + ${ROLL_SECONDS:-180}))
+    while [ "$(date +%s)" -lt "$until" ]; do
+        # Unquoted, here and below: one word per container.
+        states=$(docker inspect --format '{{.RestartCount}} {{.State.Health.Status}}' $new)
+        echo "$states" | grep -qv '^0 ' && return 1
+        echo "$states" | grep -qv ' healthy$' || return 0
+        sleep 1
+    done
+    return 1
+}
+
+if ! wait_for_health; then
     echo 'error: the new replicas did not become healthy, the old ones stay; the last lines of their logs:' >&2
     for replica in $new; do
         docker logs --tail 3 "$replica" >&2
@@ -30,6 +38,5 @@ if [ $failed -eq 1 ]; then
     done
     exit 1
 fi
-# Unquoted: one word per container.
 docker stop $old >/dev/null
 docker rm $old >/dev/null

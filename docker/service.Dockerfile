@@ -55,7 +55,7 @@ WORKDIR /models
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=3 CMD ["python", "-m", "service.health"]
+HEALTHCHECK --interval=5s --timeout=10s --start-period=60s --retries=3 CMD ["python", "-m", "service.health"]
 ENTRYPOINT ["python", "-m", "service"]
 
 FROM service AS gpu

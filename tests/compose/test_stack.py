@@ -289,7 +289,7 @@ def test_replicas_are_replaced_and_no_request_fails(stack: Stack, replicas: list
 
 def test_replicas_that_do_not_start_replace_nobody(stack: Stack, replicas: list[str]) -> None:
     with Load(stack, [("/score", JSON, thyroid())], threads=2).running() as load:
-        done = stack.command("docker/roll.sh", RADOGAGA_PROVIDER="cuda", ROLL_SECONDS=20)
+        done = stack.command("docker/roll.sh", RADOGAGA_PROVIDER="cuda", ROLL_SECONDS=60)
     assert done.returncode == 1
     assert "the new replicas did not become healthy, the old ones stay" in done.stderr
     assert "RADOGAGA_PROVIDER is 'cuda'" in done.stderr
