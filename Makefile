@@ -34,7 +34,7 @@ test-all: $(VENV)/.complete  ## run all tests, those that train on the public da
 	$(BIN)/python -m pytest -m 'not monitoring and not compose and not ray and not kubernetes'
 
 compose-test: $(VENV)/.complete  ## build the stack of docker-compose.yml and test it in the Docker engine there is
-	$(BIN)/python -m pytest -n0 -m compose tests/compose
+	$(BIN)/python -m pytest -n0 -rfEP -m compose tests/compose
 
 monitoring-test: $(VENV)/.complete  ## run real Prometheus and Alertmanager beside the service; both must be on PATH
 	$(BIN)/python -m pytest -m monitoring tests/monitoring
