@@ -2,8 +2,8 @@
 #   docker build --file docker/training.Dockerfile --tag radogaga:training .
 # and run it as yourself, so that what it writes is yours:
 #   docker run --rm --user "$(id -u):$(id -g)" --volume ./models:/work/models --volume ./data:/data radogaga:training fit thyroid
-# PyPI's PyTorch brings CUDA; for a much smaller image add
-#   --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# PyPI's PyTorch brings CUDA; --build-arg TORCH_INDEX=... with the address of PyTorch's index of builds for CPUs makes a much
+# smaller image.
 
 FROM python:3.12-slim AS build
 ARG TORCH_INDEX=""
