@@ -202,3 +202,11 @@ class ShuttingDown(ServiceError):
 
 class StartError(Exception):
     """The service can't become ready; the text names the folder or setting, the field and the value it had."""
+
+
+def kinds() -> list[str]:
+    """Returns the kinds of all errors that requests with rows are answered with."""
+    found: list[type[ServiceError]] = list(ServiceError.__subclasses__())
+    for error in found:
+        found += error.__subclasses__()
+    return sorted({error.kind for error in found})

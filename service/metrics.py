@@ -20,6 +20,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from service.detector import Detector
+from service.errors import kinds
 from service.repository import ModelRepository
 from service.tally import Counted, Observed
 
@@ -236,7 +237,9 @@ class ServiceMetrics:
         return registry
 
     def describe(self, repository: ModelRepository, most_in_flight: int, revision: str, fell_back: bool) -> None:
-        """Tells what is served by what, and starts the counters of each dataset at zero.
+        """Tells what is served by what, and starts the counters of each dataset and of each kind of error at zero.
+
+        Prometheus sees no increase in a series that begins with one.
 
         Arguments:
             repository: The models.
@@ -247,6 +250,8 @@ class ServiceMetrics:
         for detector in repository:
             self._served.describe_model(detector)
             self._start_counters(detector)
+        for kind in kinds():
+            self.errors.add((kind,), 0)
         self._served.describe(most_in_flight, revision, fell_back)
 
     def settle(self) -> None:

@@ -246,7 +246,8 @@ def test_a_lost_replica_is_told_to_alertmanager(stack: Stack, replicas: list[str
     eventually(lambda: stack.query('up{job="radogaga"} == 1').keys() == addresses, "a scrape of every replica")
     docker("stop", replicas[0])
     for service in ("prometheus", "alertmanager"):
-        eventually(partial(alerts, stack, "RadogagaReplicaLost", service), f"the alert in {service}")
+        found = eventually(partial(alerts, stack, "RadogagaReplicaLost", service), f"the alert in {service}")
+    print(*(f"{one['labels']['alertname']} since {one['startsAt']}: {one['annotations']['summary']}" for one in found))
 
 
 def test_a_replica_stops_and_no_request_fails(stack: Stack, replicas: list[str]) -> None:

@@ -1,7 +1,9 @@
 """What the README shows is so: its commands run, and its request gets its answer."""
 
 import copy
+import itertools
 import json
+import os
 import re
 import shlex
 import shutil
@@ -18,7 +20,7 @@ from training.__main__ import parser
 from training.experiments import EXPERIMENTS
 
 README = (ROOT / "README.md").read_text()
-TWO_COMMANDS, REQUEST, CSV, INFERENCE, TRAINING, REPRODUCTION = re.findall(
+TWO_COMMANDS, REQUEST, CSV, INFERENCE, DEPLOY, TRAINING, REPRODUCTION = re.findall(
     r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
 )
 (TRITON,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -54,6 +56,16 @@ def test_make_serve_answers_the_documented_request(tmp_path: Path) -> None:
     assert named["scores"] == answer["scores"][1:]
     assert answer.pop("scores") == pytest.approx(ANSWER["scores"], rel=1e-4, abs=1e-4)
     assert answer == {name: value for name, value in ANSWER.items() if name != "scores"}
+
+
+def test_the_documented_deployment_names_files_that_are_there() -> None:
+    *compose, roll = commands(DEPLOY)
+    assert os.access(ROOT / roll[0], os.X_OK)
+    for words in compose:
+        assert words[:2] == ["docker", "compose"]
+        assert "--wait" in words
+        files = [file for option, file in itertools.pairwise(words) if option == "-f"]
+        assert all((ROOT / file).is_file() for file in ["docker-compose.yml", *files])
 
 
 def test_the_documented_inference_requests_get_their_answers(tmp_path: Path) -> None:

@@ -187,6 +187,12 @@ def test_nothing_is_kept_for_long_without_a_scrape(fresh: TestClient) -> None:
     assert answered[("",)] == MOST_UNSETTLED
 
 
+def test_kinds_of_errors_begin_at_zero(fresh: TestClient) -> None:
+    found = values(fresh, "radogaga_errors_total")
+    assert {("internal",), ("overloaded",), ("wrong_width",), ("model_not_found",)} <= found.keys()
+    assert {count for (kind,), count in found.items() if kind != "not_ready"} == {0}
+
+
 def test_the_build_and_the_limits_are_told(fresh: TestClient) -> None:
     (build,) = (s for s in families(fresh)["radogaga_build_info"].samples)
     assert build.labels["revision"] == "abc"
