@@ -10,7 +10,7 @@ rm -rf pyarrow/include pyarrow/src numpy/_core/include numpy/f2py
 rm -f pyarrow/libarrow_python*.so pyarrow/libarrow_python*.so.*.*.*
 # Arrow's servers and clients; the service takes streams from memory.
 rm -f pyarrow/libarrow_flight.so.* pyarrow/libarrow_python_flight.so.* pyarrow/_flight.*.so pyarrow/_pyarrow_cpp_tests.*.so
-case ",$2," in
+case ",$(echo "$2" | tr -d ' ')," in
 *,ray,*) ;; # it reads tables from wherever they lie
 *) rm -f pyarrow/libarrow_s3.so.* pyarrow/_s3fs.*.so ;;
 esac

@@ -1,7 +1,7 @@
 # Fits models and exports them onto a mounted folder. Build it from the project's folder:
 #   docker build --file docker/training.Dockerfile --tag radogaga:training .
 # and run it as yourself, so that what it writes is yours:
-#   docker run --rm --user "$(id -u):$(id -g)" --volume ./models:/work/models --volume ./data:/data radogaga:training fit thyroid
+#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD/models:/work/models" --volume "$PWD/data:/data" radogaga:training fit thyroid
 # PyPI's PyTorch brings CUDA; --build-arg TORCH_INDEX=... with the address of PyTorch's index of builds for CPUs makes a much
 # smaller image.
 

@@ -25,6 +25,9 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 TRACE_HEADERS = (b"traceparent", b"tracestate")
 """Where a caller says which trace a request is a part of (W3C Trace Context)."""
 
+MOST_TRACE_BYTES = 512
+"""Longer ones are not looked at: the most that the recommendation wants to be passed on."""
+
 PROTOCOL = "/v2"
 """Where the Open Inference Protocol's paths begin."""
 
@@ -92,7 +95,9 @@ class Observer:
         )
         if self._ledger.traces is not None:
             seen.trace_headers = {
-                name.decode(): headers[name].decode("latin-1") for name in TRACE_HEADERS if name in headers
+                name.decode(): headers[name].decode("latin-1")
+                for name in TRACE_HEADERS
+                if len(headers.get(name, b"")) in range(1, MOST_TRACE_BYTES + 1)
             }
         return seen
 

@@ -81,7 +81,8 @@ class Server:
     @contextmanager
     def client(self) -> Iterator[httpx.Client]:
         """Yields a client once every model is loaded."""
-        with httpx.Client(base_url=self.url(), timeout=SECONDS, trust_env=False) as client:
+        limits = httpx.Limits(keepalive_expiry=2.5)  # the service hangs up after 5 seconds
+        with httpx.Client(base_url=self.url(), timeout=SECONDS, limits=limits, trust_env=False) as client:
             deadline = time.monotonic() + SECONDS
             while client.get("/health/ready").status_code != 200:
                 assert time.monotonic() < deadline, self.log.read_text()

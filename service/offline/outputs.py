@@ -24,6 +24,10 @@ COUNTS = "counts"
 
 UNFINISHED = ".unfinished"
 
+UMASK = os.umask(0o077)
+"""The rights that this process's files don't have; it can only be read by setting it."""
+os.umask(UMASK)
+
 ROWS_TOGETHER, BYTES_TOGETHER = 2**17, 2**26
 """How much is collected before it is written as a row group, whichever comes first."""
 
@@ -184,7 +188,7 @@ def clear_unfinished(paths: Iterable[Path]) -> None:
 
 
 def _store(path: Path) -> None:
-    """Lets others read a file, and waits until it is on the disk: its name never stands for less than all of it."""
-    path.chmod(0o644)
+    """Gives a file the usual rights, and waits until it is on the disk: its name stands for all of it or nothing."""
+    path.chmod(0o666 & ~UMASK)
     with path.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -70,29 +70,23 @@ class Format:
 def find_tables(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
     """Returns the tables that files, patterns and folders stand for, each with its name relative to the folder given.
 
-    Folders are searched for all formats; hidden entries and those that begin with ``_`` are no tables. What is given
-    twice counts once.
+    Folders are searched for all formats, by way of links, too; hidden entries and those that begin with ``_`` are no
+    tables. What is given twice counts once.
 
     Raises:
-        OfflineError: Something is not there, has no table in it, or is of no known format.
+        OfflineError: Something is not there, has no table in it, is of no known format, or leads back to itself.
     """
     found: dict[Path, Path] = {}
     for text in inputs:
         given = Path(text)
+        matches = [given]
         if not given.exists() and has_magic(text):
             matches = [Path(match) for match in sorted(glob(text, recursive=True))]  # noqa: PTH207 - of a whole path
-            tables = [(path, Path(path.name)) for path in matches if path.is_file()]
-            if not tables:
+            if "**" in text:  # it has found what is in the folders, too
+                matches = [path for path in matches if not path.is_dir()]
+            if not matches:
                 raise OfflineError(f"{text}: no file matches")
-        elif given.is_dir():
-            tables = [(path, path.relative_to(given)) for path in sorted(given.rglob("*")) if _is_table(path, given)]
-            if not tables:
-                raise OfflineError(f"{text}: there is no table in this folder, expected {', '.join(FORMATS)}")
-        elif given.exists():
-            tables = [(given, Path(given.name))]
-        else:
-            raise OfflineError(f"{text}: there is no such file")
-        for path, name in tables:
+        for path, name in (table for match in matches for table in _tables_of(match)):
             format_of(path)
             found.setdefault(path.absolute(), name)
     return list(found.items())
@@ -174,9 +168,29 @@ def readable(file: str, one: Format) -> Iterator[None]:
         raise OfflineError(f"{file}: is no {one.name} file that can be read: {text}") from error
 
 
-def _is_table(path: Path, folder: Path) -> bool:
-    hidden = any(name.startswith((".", "_")) for name in path.relative_to(folder).parts)
-    return not hidden and path.name.lower().endswith(tuple(FORMATS)) and path.is_file()
+def _tables_of(given: Path) -> list[tuple[Path, Path]]:
+    """Returns a file, or the tables in a folder and in all that it leads to, with their names relative to it."""
+    if not given.exists():
+        raise OfflineError(f"{given}: there is no such file")
+    if not given.is_dir():
+        return [(given, Path(given.name))]
+    tables = sorted(_walk(given, frozenset()))
+    if not tables:
+        raise OfflineError(f"{given}: there is no table in this folder, expected {', '.join(FORMATS)}")
+    return [(path, path.relative_to(given)) for path in tables]
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    here = folder.resolve()
+    if here in above:
+        raise OfflineError(f"{folder}: leads back to {here}, which it lies in")
+    for path in folder.iterdir():
+        if path.name.startswith((".", "_")):
+            continue
+        if path.is_dir():
+            yield from _walk(path, above | {here})
+        elif path.name.lower().endswith(tuple(FORMATS)) and path.is_file():
+            yield path
 
 
 def _open_parquet(file: str) -> Any:  # noqa: ANN401

@@ -124,6 +124,8 @@ def test_prometheus_finds_the_pods_as_the_job_of_the_rules(resources: dict[str, 
     assert service["metadata"]["labels"][monitor["jobLabel"]] == "radogaga"
     (endpoint,) = monitor["endpoints"]
     assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
+    (kept_from_the_operator,) = endpoint["relabelings"]  # it labels every series with the port's name
+    assert kept_from_the_operator == {"action": "labeldrop", "regex": "endpoint"}
     assert int(endpoint["scrapeTimeout"][:-1]) <= int(endpoint["interval"][:-1])
 
 
@@ -240,6 +242,16 @@ def prometheus_rule(folder: Path = RULES) -> subprocess.CompletedProcess[str]:
 
 def test_the_rules_are_those_of_docker_prometheus() -> None:
     assert (BASE / "rules.yaml").read_text() == prometheus_rule().stdout, "`make kubernetes-rules` writes them"
+
+
+def test_alerts_that_kubernetes_has_no_use_for_are_left_out() -> None:
+    def names(groups: list[Resource]) -> set[str]:
+        return {rule.get("alert", rule.get("record")) for group in groups for rule in group["rules"]}
+
+    here = names(load(BASE / "rules.yaml")["spec"]["groups"])
+    everywhere = {name for path in RULES.glob("*.yml") for name in names(load(path)["groups"])}
+    assert everywhere - here == {"RadogagaReplicaLost", "RadogagaAlertsNotDelivered", "RadogagaRulesFailing"}
+    assert here <= everywhere
 
 
 def test_rules_of_several_files_become_one(tmp_path: Path) -> None:

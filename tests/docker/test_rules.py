@@ -23,6 +23,7 @@ from tests.docker.configurations import (
 from tests.server import MODELS, ROOT
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 ALERTS = rules("alert")
 ALWAYS_FIRES = "RadogagaWatchdog"
 
@@ -50,6 +51,13 @@ def test_every_alert_says_what_an_operator_needs() -> None:
 
 def test_the_runbook_has_a_paragraph_for_every_alert_and_for_nothing_else() -> None:
     assert set(sections()) == {alert["alert"] for alert in ALERTS}
+
+
+def test_the_operators_guide_lists_every_alert_with_its_severity() -> None:
+    listed = re.findall(r"^\| \[(\w+)\]\(runbook\.md#(\w+)\) \| ([a-z, ]+) \|", OPERATIONS, re.MULTILINE)
+    assert [(name, anchor) for name, anchor, _ in listed] == [(name, name.lower()) for name in sections()]
+    for name, _, severities in listed:
+        assert severities.split(", ") == [alert["labels"]["severity"] for alert in ALERTS if alert["alert"] == name]
 
 
 @pytest.mark.parametrize("name", sorted(sections()))

@@ -159,6 +159,17 @@ def test_a_header_that_names_no_trace_begins_one(
     assert span.parent is None
 
 
+def test_a_trace_s_state_that_is_too_long_is_left_out(
+    traced: Callable[..., TestClient], exporter: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    header = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "a" * 4000}
+    assert traced().post("/score", json=ONE, headers=header).status_code == 200
+    [span] = requests_of(exporter)
+    assert f"{span.context.trace_id:032x}" == TRACE
+    assert dict(span.context.trace_state) == {}
+    assert "aaaa" not in caplog.text
+
+
 def test_an_error_is_named_and_only_the_services_own_make_the_span_one(
     traced: Callable[..., TestClient], exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

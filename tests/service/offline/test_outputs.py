@@ -1,6 +1,8 @@
 """A file of scores is there whole or not at all."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,7 +34,22 @@ def test_a_file_appears_under_its_name_when_it_is_whole(monkeypatch: pytest.Monk
     assert [entry.name for entry in path.parent.iterdir()] == ["x.parquet"]
     assert pq.read_table(path)["id"].to_pylist() == list(range(1000))
     assert pq.read_metadata(path).num_row_groups == 9
-    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644)])
+def test_a_file_has_the_rights_that_the_process_gives(
+    umask: int, mode: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(outputs, "UMASK", umask)
+    with writing(tmp_path / "x.parquet", SCHEMA) as writer:
+        writer.close(Counts())
+    assert (tmp_path / "x.parquet").stat().st_mode & 0o777 == mode
+
+
+def test_the_rights_are_the_process_s_own() -> None:
+    code = "import os; os.umask(0o027); from service.offline import outputs; print(outputs.UMASK, os.umask(0))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(0o027)] * 2
 
 
 @pytest.mark.parametrize("error", [OfflineError("x"), KeyboardInterrupt(), ZeroDivisionError()])

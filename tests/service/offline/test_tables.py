@@ -36,6 +36,23 @@ def test_patterns_are_sorted_and_what_is_given_twice_counts_once(folder: Path) -
     assert names([f"{folder}/**/*.arrow", f"{folder}/?.*", f"{folder}/b.parquet"]) == ["c.arrow", "a.csv", "b.parquet"]
 
 
+def test_folders_that_a_pattern_matches_are_searched(folder: Path) -> None:
+    assert names([f"{folder}/d*"]) == ["er/c.arrow"]
+
+
+def test_links_are_followed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "e.parquet").touch()
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    assert names([str(folder)]) == ["a.csv", "b.parquet", "deep/er/c.arrow", "linked/e.parquet"]
+
+
+def test_a_link_that_leads_back_is_named(folder: Path) -> None:
+    (folder / "deep" / "back").symlink_to(folder)
+    with pytest.raises(OfflineError, match=f"{folder}/deep/back: leads back to {folder}, which it lies in"):
+        find_tables([str(folder)])
+
+
 def test_a_file_with_a_pattern_s_signs_in_its_name_is_a_file(folder: Path) -> None:
     (folder / "x[1].csv").touch()
     assert names([f"{folder}/x[1].csv"]) == ["x[1].csv"]
