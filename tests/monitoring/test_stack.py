@@ -257,6 +257,9 @@ def test_the_watchdog_arrives_where_it_should(stack: Stack) -> None:
 
 
 def test_a_replica_that_vanishes_raises_an_alert_that_arrives_within_a_minute(stack: Stack) -> None:
+    known = 'max_over_time(min_over_time(job:up:sum{job="radogaga"}[2m])[15m:30s])'
+    wait_for(lambda: list(stack.prometheus.query(known).values()) == [3], 200, "three replicas for 2 minutes")
+    assert stack.receiver.of("RadogagaReplicaLost") == []
     stack.servers[1].process.terminate()
     stack.servers[1].process.wait()
     stack.prometheus.scrape([stack.servers[0].url(), stack.servers[2].url()])
