@@ -85,8 +85,8 @@ def draw(scraping: Prometheus, half: float, begin: float, end: float, path: Path
         if limit:
             ax.axhline(limit, color="firebrick", linestyle="--", linewidth=1)
         ax.set_title(title, fontsize=10)
-        ax.set_ylim(bottom=0)
-        ax.legend(fontsize=8, frameon=False)
+        ax.set_ylim(0, 1.2 * ax.get_ylim()[1])
+        ax.legend(fontsize=8, frameon=False, loc="upper left", ncols=3)
     for ax in axes[2:]:
         ax.set_xlabel("seconds")
     figure.savefig(path, dpi=90, metadata={"Software": None})
