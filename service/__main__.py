@@ -1,6 +1,6 @@
 """``python -m service``: serves the models until SIGTERM or SIGINT, and then finishes what is under way.
 
-``python -m service score`` scores tables in files instead, and ends.
+``python -m service score`` scores tables in files instead, ``python -m service threshold`` changes a threshold.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from service.app import create_app
+from service.commands import threshold
 from service.errors import StartError
 from service.lane import LaneProtocol
 from service.logs import configure_logging
@@ -30,10 +31,10 @@ def main() -> int:
     """Runs the service and returns the process's exit status: 0, or another if it could not start."""
     parser = argparse.ArgumentParser(prog="python -m service", description="Serve the models until SIGTERM.")
     parser.add_argument("--workers", metavar="N", help="processes that serve; overrides RADOGAGA_WORKERS")
-    score = parser.add_subparsers(dest="command", title="commands").add_parser(
-        "score", help="score tables in files, without serving", description=DESCRIPTION
-    )
+    commands = parser.add_subparsers(dest="command", title="commands")
+    score = commands.add_parser("score", help="score tables in files, without serving", description=DESCRIPTION)
     add_arguments(score)
+    threshold.add_arguments(commands.add_parser(threshold.NAME, help=threshold.HELP, description=threshold.DESCRIPTION))
     options = parser.parse_args()
     if options.workers is not None:
         os.environ["RADOGAGA_WORKERS"] = options.workers
@@ -46,7 +47,10 @@ def main() -> int:
         return 1
     if options.command == "score":
         return score_tables(options, settings)
+    if options.command == threshold.NAME:
+        return threshold.run(options, settings)
     configure_logging(settings.log_level)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the models are followed
     warn_of_unknown_variables()
     if settings.workers > 1:
         return serve_by_workers(configuration("service.workers:application", settings, factory=True), settings.workers)

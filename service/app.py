@@ -13,14 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.catalog import Catalog
 from service.errors import ServiceError, StartError
+from service.following import follow
 from service.inference import Service
 from service.ledger import Ledger
 from service.logs import AccessLog
 from service.metrics import ServiceMetrics
 from service.observation import ObservationMiddleware, Observer, observation, problem_of, refusal
 from service.quotes import shorten
-from service.repository import ModelRepository
 from service.routes import router
 from service.runtime import Runtime
 from service.settings import Settings
@@ -60,13 +61,15 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(load_models(service, on_start_error))]
+        loading = asyncio.create_task(load_models(service, on_start_error))
+        tasks = [asyncio.create_task(follow_when_loaded(service, loading))]
         if metrics.shared:
             tasks.append(asyncio.create_task(publish_regularly(service)))
         yield
-        await tasks.pop(0)
+        await loading
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         service.close()
 
     app = FastAPIOffline(
@@ -86,28 +89,42 @@ def create_app(
     return app
 
 
-async def load_models(service: Service, on_start_error: Callable[[StartError], None]) -> None:
-    """Loads the models in a thread, and then lets the service answer with them."""
+async def load_models(service: Service, on_start_error: Callable[[StartError], None]) -> Catalog | None:
+    """Loads the models in a thread, lets the service answer with them, and returns what follows their folder.
+
+    There is nothing to be followed if the start failed.
+    """
     settings = service.settings
     runtime = Runtime(settings.provider, settings.threads, settings.cuda_graphs)
+    catalog = Catalog(settings.models, runtime)
     try:
         traces = await asyncio.to_thread(exporting) if settings.traces else None
-        repository = await asyncio.to_thread(ModelRepository.load, settings.models, runtime)
+        repository = await asyncio.to_thread(catalog.open, settings.strict_start)
     except StartError as error:
         logger.error("the start failed: %s", error)
         on_start_error(error)
-        return
+        return None
     except Exception as error:
         logger.exception("the start failed")
         on_start_error(StartError(f"unforeseen: {error!r}; the log has the rest"))
-        return
-    fell_back = runtime.fell_back(repository.providers())
-    service.metrics.describe(repository, settings.max_in_flight, settings.revision, fell_back)
+        return None
+    for result, count in catalog.loads.items():
+        service.metrics.loads.add((result,), count)
+    service.metrics.follow(repository, catalog.fell_back(repository))
+    service.metrics.describe(settings.max_in_flight, settings.revision)
     gc.collect()
     gc.freeze()  # what is there by now stays, and need not be looked through again
     service.ledger.traces = traces
-    service.repository = repository
+    service.serve(repository)
     logger.info("ready", extra={"fields": {"datasets": repository.datasets(), "providers": repository.providers()}})
+    return catalog
+
+
+async def follow_when_loaded(service: Service, loading: asyncio.Task[Catalog | None]) -> None:
+    """Follows the folder of models once they are loaded."""
+    catalog = await asyncio.shield(loading)
+    if catalog is not None:
+        await follow(service, catalog)
 
 
 async def publish_regularly(service: Service) -> None:

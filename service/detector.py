@@ -1,5 +1,6 @@
 """A loaded model: arrays in, arrays out. It has never heard of HTTP."""
 
+import copy
 import hashlib
 import io
 import zipfile
@@ -17,6 +18,7 @@ from service.manifest import Graph as GraphFile
 from service.manifest import HashedFile, Manifest, Mixture, NumericFeature, read_manifest
 from service.reference import Reference
 from service.runtime import Runtime
+from service.thresholds import Change, threshold_in_force
 
 GraphName = Literal["scorer", "encoder", "decoder"]
 
@@ -56,6 +58,8 @@ class Detector:
     Attributes:
         manifest: What the folder holds.
         reference: What it was fitted on.
+        threshold: The score from which a row is called an anomaly.
+        change: The change that is in force of the manifest's threshold, if there is one.
         columns: The names of the M values of a row; a categorical feature's are ``feature=category``.
         latent_columns: The names of the L values of a latent.
     """
@@ -64,6 +68,8 @@ class Detector:
         self.manifest = manifest
         self._graphs = graphs
         self.reference = Reference(manifest)
+        self.threshold = manifest.threshold
+        self.change: Change | None = None
         self.columns = column_names(manifest)
         self.latent_columns = tuple(f"z{i}" for i in range(manifest.latent_width))
 
@@ -84,6 +90,13 @@ class Detector:
         detector.replay(_read(folder, manifest.examples), folder / manifest.examples.file)
         return detector
 
+    def changed(self, change: Change | None) -> "Detector":
+        """Returns the same model with its threshold changed, or with that of the manifest."""
+        other = copy.copy(self)
+        other.change = change
+        other.threshold = threshold_in_force(self.manifest, change)
+        return other
+
     @property
     def provider(self) -> str:
         """The execution provider that the sessions really got."""
@@ -96,12 +109,12 @@ class Detector:
     def decide(self, scores: Matrix) -> Scores:
         """Calls rows an anomaly or not, by their scores (N,) as the scorer gives them."""
         widened = scores.astype(np.float64)
-        return Scores(widened, widened >= self.manifest.threshold)
+        return Scores(widened, widened >= self.threshold)
 
     def decide_few(self, scores: Matrix) -> tuple[list[float], list[bool]]:
         """The same for a few rows, which are dealt with one by one before numpy would have begun."""
         widened: list[float] = scores.tolist()
-        threshold = self.manifest.threshold
+        threshold = self.threshold
         return widened, [score >= threshold for score in widened]
 
     def encode(self, x: Matrix) -> Matrix:

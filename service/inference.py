@@ -61,7 +61,7 @@ class Operation:
 def answer_scores(detector: Detector, scores: Matrix) -> Answer:
     """Answers scores (N,) and the decisions that follow from them."""
     fields = name_of(detector)
-    fields["threshold"] = detector.manifest.threshold
+    fields["threshold"] = detector.threshold
     if len(scores) <= FEW:
         few, anomalies = detector.decide_few(scores)
         return Answer(fields, {"scores": few, "anomalies": anomalies})
@@ -131,6 +131,12 @@ class Service:
         if self.repository is None:
             raise NotReady
         return self.repository
+
+    def serve(self, repository: ModelRepository) -> None:
+        """Answers with these models from now on; what was read for others is answered by them."""
+        self.repository = repository
+        for detector, graph in [key for key in self._batchers if not repository.serves(key[0])]:
+            self._batchers.pop((detector, graph)).flush()
 
     def close(self) -> None:
         """Publishes what was counted last, sends the last traces, and lets go of the threads."""
@@ -240,7 +246,7 @@ class Service:
         if length > ASIDE_BYTES and self._graphs.have_room:
             return Aside(self._graphs, partial(detector.run, graph))
         most = self.settings.max_batch_rows
-        if alone or len(rows) >= most:
+        if alone or len(rows) >= most or (self.repository and not self.repository.serves(detector)):
             return None
         batcher = self._batchers.get((detector, graph))
         if batcher is None:

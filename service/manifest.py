@@ -280,7 +280,7 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise StartError(f"{path}: can't be read ({error.strerror})") from error
     except ValidationError as error:
-        raise StartError(f"{path}: {'; '.join(_sentence(problem) for problem in error.errors())}") from error
+        raise StartError(f"{path}: {sentences(error)}") from error
     except ValueError as error:
         raise StartError(f"{path}: {error}") from error
     for field, value, expected in (
@@ -290,6 +290,11 @@ def read_manifest(folder: Path) -> Manifest:
         if value != expected:
             raise StartError(f"{path}: {field} is '{value}', expected '{expected}' as the folder is called")
     return manifest
+
+
+def sentences(error: ValidationError) -> str:
+    """Says of every field that is wrong what is, with the value it had."""
+    return "; ".join(_sentence(problem) for problem in error.errors())
 
 
 def _sentence(problem: ErrorDetails) -> str:

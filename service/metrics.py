@@ -109,9 +109,16 @@ class LoadMetrics:
 
 
 class ServedMetrics:
-    """What is served, by which build, on what; the same from the start to the end."""
+    """What is served, by which build, on what.
 
-    def __init__(self, make: Registered) -> None:
+    Arguments:
+        make: Makes the metrics.
+        shared: Whether they are those of several processes, of which prometheus_client removes none.
+    """
+
+    def __init__(self, make: Registered, shared: bool) -> None:
+        self._shared = shared
+        self._served: dict[tuple[str, int], Detector] = {}
         self._most_in_flight = make.gauge(
             "max_requests_in_flight", "Requests with rows that may be answered at once.", of_workers="livesum"
         )
@@ -136,7 +143,7 @@ class ServedMetrics:
         )
         self._model = make.gauge(
             "model_info",
-            "Always 1; a served model with the execution provider its sessions really got.",
+            "1 for a served model, with the execution provider its sessions really got; 0 once it is gone.",
             ["dataset", "version", "method", "provider"],
             of_workers="livemax",
         )
@@ -144,6 +151,11 @@ class ServedMetrics:
             "threshold",
             "The score from which a row is called an anomaly.",
             ["dataset", "version"],
+            of_workers="livemax",
+        )
+        self._refused = make.gauge(
+            "models_refused",
+            "Versions and files of changed thresholds in the folder of models that can't be served as they are.",
             of_workers="livemax",
         )
         self._columns = make.gauge("columns", "Values that a row has.", ["dataset", "version"], of_workers="livemax")
@@ -160,11 +172,34 @@ class ServedMetrics:
             of_workers="livemax",
         )
 
-    def describe_model(self, detector: Detector) -> None:
-        """Says which model is served by what, and how its scores were distributed in training."""
+    def follow(self, repository: ModelRepository) -> list[Detector]:
+        """Says what is served from now on, and returns what was served before and is not now."""
+        found = {(detector.manifest.dataset, detector.manifest.version): detector for detector in repository}
+        gone = [detector for key, detector in self._served.items() if found.get(key) is not detector]
+        for detector in gone:
+            self._forget(detector)
+        for key, detector in found.items():
+            if self._served.get(key) is not detector:
+                self._describe(detector)
+        self._served = found
+        self._refused.set(len(repository.refusals))
+        return gone
+
+    def describe(self, most_in_flight: int, revision: str) -> None:
+        """Says what this process may do, and which build it is of, and that it is ready."""
+        self._build.labels(version("radogaga"), revision, platform.python_version(), onnxruntime.__version__).set(1)
+        self._most_in_flight.set(most_in_flight)
+        self._memory_limit.set(memory_limit_bytes())
+        self._ready.set(1)
+
+    def fall_back(self, fell_back: bool) -> None:
+        """Says whether sessions did not get the execution provider that was meant."""
+        self._fallback.set(fell_back)
+
+    def _describe(self, detector: Detector) -> None:
         manifest = detector.manifest
         of = (manifest.dataset, str(manifest.version))
-        self._threshold.labels(*of).set(manifest.threshold)
+        self._threshold.labels(*of).set(detector.threshold)
         self._columns.labels(*of).set(manifest.width)
         self._model.labels(*of, manifest.method, detector.provider).set(1)
         if manifest.score_bins:
@@ -173,13 +208,18 @@ class ServedMetrics:
                 self._bounds.labels(*of, name).set(bound)
                 self._shares.labels(*of, name).set(rows / manifest.calibration.rows)
 
-    def describe(self, most_in_flight: int, revision: str, fell_back: bool) -> None:
-        """Says of this process what `ServiceMetrics.describe` is told, and that it is ready."""
-        self._fallback.set(fell_back)
-        self._build.labels(version("radogaga"), revision, platform.python_version(), onnxruntime.__version__).set(1)
-        self._most_in_flight.set(most_in_flight)
-        self._memory_limit.set(memory_limit_bytes())
-        self._ready.set(1)
+    def _forget(self, detector: Detector) -> None:
+        manifest = detector.manifest
+        of = (manifest.dataset, str(manifest.version))
+        if self._shared:
+            self._model.labels(*of, manifest.method, detector.provider).set(0)
+            return
+        self._model.remove(*of, manifest.method, detector.provider)
+        self._threshold.remove(*of)
+        self._columns.remove(*of)
+        for name in detector.reference.bins:
+            self._bounds.remove(*of, name)
+            self._shares.remove(*of, name)
 
 
 class ServiceMetrics:
@@ -193,7 +233,7 @@ class ServiceMetrics:
                 collector(registry=self.registry)
             PlatformCollector(registry=self.registry)
         make = Registered(self.registry)
-        self._load, self._served = LoadMetrics(make), ServedMetrics(make)
+        self._load, self._served = LoadMetrics(make), ServedMetrics(make, self.shared)
         self.requests = make.histogram(
             "request_duration_seconds",
             "Time from the end of a request's header to the end of its answer.",
@@ -225,8 +265,13 @@ class ServiceMetrics:
             ["dataset"],
         )
         self.errors = make.counter("errors", "Requests answered with an error, by its kind.", ["kind"])
+        self.loads = make.counter(
+            "model_loads",
+            "Versions and files of changed thresholds that were loaded, by what came of it: served or refused.",
+            ["result"],
+        )
         self._histograms = (self.requests, self.stages, self.batch_rows)
-        self._counters = (self.rows, self.anomalies, self.scores, self.outside, self.unseen, self.errors)
+        self._counters = (self.rows, self.anomalies, self.scores, self.outside, self.unseen, self.errors, self.loads)
 
     def collected(self) -> CollectorRegistry:
         """Returns what a scrape sees: this process's metrics, or those of all workers together."""
@@ -236,23 +281,32 @@ class ServiceMetrics:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return registry
 
-    def describe(self, repository: ModelRepository, most_in_flight: int, revision: str, fell_back: bool) -> None:
-        """Tells what is served by what, and starts the counters of each dataset and of each kind of error at zero.
+    def describe(self, most_in_flight: int, revision: str) -> None:
+        """Tells what this process is, and starts the counters of each kind of error at zero.
 
         Prometheus sees no increase in a series that begins with one.
 
         Arguments:
-            repository: The models.
             most_in_flight: The number of requests with rows that are answered at once.
             revision: The commit that the service was built from.
-            fell_back: Whether sessions did not get the execution provider that was meant.
         """
-        for detector in repository:
-            self._served.describe_model(detector)
-            self._start_counters(detector)
         for kind in kinds():
             self.errors.add((kind,), 0)
-        self._served.describe(most_in_flight, revision, fell_back)
+        self._served.describe(most_in_flight, revision)
+
+    def follow(self, repository: ModelRepository, fell_back: bool) -> None:
+        """Tells what is served from now on, and starts the counters of each dataset at zero.
+
+        Arguments:
+            repository: The models.
+            fell_back: Whether sessions did not get the execution provider that was meant.
+        """
+        gone = self._served.follow(repository)
+        self._served.fall_back(fell_back)
+        for detector in repository:
+            self._start_counters(detector)
+        for detector in gone:
+            self._end_counters(detector, repository)
 
     def settle(self) -> None:
         """Sorts what histograms are to observe into their buckets, so that it takes no memory."""
@@ -273,7 +327,13 @@ class ServiceMetrics:
             counter.add((manifest.dataset,), 0)
         if manifest.score_bins:
             for name in detector.reference.bins:
-                self.scores.add((manifest.dataset, str(manifest.version), name), 0)
+                self.scores.add((manifest.dataset, manifest.version, name), 0)
+
+    def _end_counters(self, detector: Detector, repository: ModelRepository) -> None:
+        dataset, version = detector.manifest.dataset, detector.manifest.version
+        if not self.shared and not repository.has(dataset, version):
+            for name in detector.reference.bins:
+                self.scores.remove((dataset, version, name))
 
 
 def resident_bytes() -> int:

@@ -1,44 +1,59 @@
-"""Every model folder under `models/`, loaded and ready."""
+"""What is served at one moment: detectors by dataset and version, and what was refused."""
 
-import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from service.detector import Detector
-from service.errors import DatasetNotFound, StartError, VersionNotFound
-from service.runtime import Runtime
+from service.errors import DatasetNotFound, VersionNotFound
+from service.thresholds import Change, Thresholds
 
-VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something in the folder of models that is not served.
+
+    Attributes:
+        dataset: The dataset's folder; empty if it is about all of them.
+        entry: The name of the version's folder or of the file in it; empty if it is about the dataset.
+        text: What is wrong, naming the file, the field and the value it had.
+        reason: The same, with the file's path within the folder of models, for clients.
+        since: When it was refused first, for that reason.
+    """
+
+    dataset: str
+    entry: str
+    text: str
+    reason: str
+    since: datetime
+
+    def __str__(self) -> str:
+        """Names what was refused, as a path within the folder of models."""
+        return "/".join(part for part in (self.dataset, self.entry) if part)
 
 
 class ModelRepository:
-    """Detectors by dataset and version.
+    """Detectors by dataset and version; never changed, but replaced as a whole.
 
     Arguments:
         detectors: At least one version of each dataset.
+        refusals: What else is in the folder.
+        thresholds: The changes of the thresholds of each dataset.
+
+    Attributes:
+        refusals: What else is in the folder.
     """
 
-    def __init__(self, detectors: Mapping[str, Mapping[int, Detector]]) -> None:
+    def __init__(
+        self,
+        detectors: Mapping[str, Mapping[int, Detector]],
+        refusals: Sequence[Refusal] = (),
+        thresholds: Mapping[str, Thresholds] | None = None,
+    ) -> None:
         self._detectors = detectors
         self._newest = {dataset: versions[max(versions)] for dataset, versions in detectors.items()}
-
-    @classmethod
-    def load(cls, models: Path, runtime: Runtime) -> "ModelRepository":
-        """Loads every ``<dataset>/<version>/`` under a folder; hidden entries and single files are not models.
-
-        Raises:
-            StartError: The folder can't be read or has no model, or any of its models breaks the contract.
-        """
-        runtime.prepare()
-        detectors: dict[str, dict[int, Detector]] = {}
-        for dataset in _folders(models):
-            for version in _folders(dataset):
-                if not VERSION.fullmatch(version.name):
-                    raise StartError(f"{version}: the folder is called '{version.name}', expected a version like 1")
-                detectors.setdefault(dataset.name, {})[int(version.name)] = Detector.load(version, runtime)
-        if not detectors:
-            raise StartError(f"{models}: there is no model folder <dataset>/<version>/ in it (RADOGAGA_MODELS)")
-        return cls(detectors)
+        self._thresholds = thresholds or {}
+        self.refusals = tuple(refusals)
 
     def find(self, dataset: str, version: int | None = None) -> Detector:
         """Returns one version of a dataset's model, the newest unless it is named.
@@ -69,6 +84,11 @@ class ModelRepository:
         except KeyError:
             raise DatasetNotFound(dataset, self._detectors) from None
 
+    def history(self, detector: Detector) -> list[Change]:
+        """Returns the changes of a detector's threshold, the oldest first."""
+        found = self._thresholds.get(detector.manifest.dataset)
+        return found.history(detector.manifest.version) if found else []
+
     def datasets(self) -> list[str]:
         """Returns the names of the datasets, in alphabetical order."""
         return sorted(self._detectors)
@@ -77,35 +97,16 @@ class ModelRepository:
         """Returns the execution providers that the sessions really got."""
         return sorted({detector.provider for detector in self})
 
+    def has(self, dataset: str, version: int) -> bool:
+        """Tells whether a version of a dataset's model is served."""
+        return version in self._detectors.get(dataset, {})
+
+    def serves(self, detector: Detector) -> bool:
+        """Tells whether a detector is one of these."""
+        versions = self._detectors.get(detector.manifest.dataset, {})
+        return versions.get(detector.manifest.version) is detector
+
     def __iter__(self) -> Iterator[Detector]:
         """Iterates over all versions of all datasets."""
         for versions in self._detectors.values():
             yield from versions.values()
-
-
-def find_folder(models: Path, dataset: str, version: int | None = None) -> Path:
-    """Returns the folder of one version of a dataset's model, the newest unless it is named; nothing is loaded.
-
-    Raises:
-        StartError: The folder of models can't be read.
-        DatasetNotFound: There is no such dataset in it.
-        VersionNotFound: The dataset has no such version.
-    """
-    versions = {
-        parent.name: {int(folder.name): folder for folder in _folders(parent) if VERSION.fullmatch(folder.name)}
-        for parent in _folders(models)
-    }
-    known = versions.get(dataset)
-    if not known:
-        raise DatasetNotFound(dataset, [name for name, folders in versions.items() if folders])
-    wanted = max(known) if version is None else version
-    if wanted not in known:
-        raise VersionNotFound(dataset, wanted, known)
-    return known[wanted]
-
-
-def _folders(parent: Path) -> list[Path]:
-    try:
-        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        raise StartError(f"{parent}: can't be read ({error.strerror}) (RADOGAGA_MODELS)") from error

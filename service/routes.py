@@ -9,7 +9,7 @@ from service import schemas
 from service.detector import Detector
 from service.inference import DECODE, ENCODE, SCORE, Operation, Service
 from service.observation import observation
-from service.repository import ModelRepository
+from service.repository import ModelRepository, Refusal
 
 OPENMETRICS = "application/openmetrics-text"
 
@@ -70,7 +70,10 @@ async def decode(request: Request) -> Response:
 async def datasets(request: Request) -> schemas.DatasetList:
     """Lists what is served."""
     models = service_of(request).models()
-    return schemas.DatasetList(datasets=[describe_dataset(models, name) for name in models.datasets()])
+    return schemas.DatasetList(
+        datasets=[describe_dataset(models, name) for name in models.datasets()],
+        refused=[describe_refusal(refusal) for refusal in models.refusals],
+    )
 
 
 @router.get("/datasets/{name}", responses={404: ERRORS[404], 503: ERRORS[503]}, openapi_extra=schemas.in_path("name"))
@@ -89,7 +92,7 @@ async def live() -> schemas.Alive:
 async def ready(request: Request) -> schemas.Ready:
     """Says that every model is loaded and has replayed its examples."""
     models = service_of(request).models()
-    return schemas.Ready(models=len(list(models)), providers=models.providers())
+    return schemas.Ready(models=len(list(models)), providers=models.providers(), refused=len(models.refusals))
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}, OPENMETRICS: {}}}})
@@ -126,11 +129,17 @@ def describe_dataset(models: ModelRepository, name: str) -> schemas.DatasetDescr
     return schemas.DatasetDescription(
         dataset=name,
         newest=newest,
-        versions=[describe_model(versions[version], version == newest) for version in sorted(versions)],
+        versions=[describe_model(models, versions[version], version == newest) for version in sorted(versions)],
+        refused=[describe_refusal(refusal) for refusal in models.refusals if refusal.dataset == name],
     )
 
 
-def describe_model(detector: Detector, newest: bool) -> schemas.ModelDescription:
+def describe_refusal(refusal: Refusal) -> schemas.Refused:
+    """Describes something that is not served."""
+    return schemas.Refused(entry=str(refusal), reason=refusal.reason, since=refusal.since)
+
+
+def describe_model(models: ModelRepository, detector: Detector, newest: bool) -> schemas.ModelDescription:
     """Describes one version of a dataset's model."""
     manifest = detector.manifest
     return schemas.ModelDescription(
@@ -142,7 +151,12 @@ def describe_model(detector: Detector, newest: bool) -> schemas.ModelDescription
         columns=manifest.width,
         latent_features=manifest.latent_width,
         features=manifest.features,
-        threshold=manifest.threshold,
+        threshold=detector.threshold,
+        calibrated_threshold=manifest.threshold,
+        threshold_changes=[
+            schemas.ThresholdChange(threshold=change.threshold, why=change.why, by=change.by, at=change.at)
+            for change in models.history(detector)
+        ],
         calibration=manifest.calibration,
         metrics=manifest.provenance.metrics,
     )

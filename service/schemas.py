@@ -1,5 +1,6 @@
 """The requests and answers as OpenAPI describes them."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,6 +61,17 @@ class DecodeAnswer(Answer):
     vectors: list[Row]
 
 
+class ThresholdChange(BaseModel):
+    """A threshold that was changed after training."""
+
+    threshold: float | None = Field(
+        description="The score from which a row was called an anomaly; null: as calibrated."
+    )
+    why: str
+    by: str
+    at: datetime
+
+
 class ModelDescription(BaseModel):
     """A served version of a dataset's model."""
 
@@ -71,9 +83,19 @@ class ModelDescription(BaseModel):
     columns: int = Field(description="The number of values in a row.")
     latent_features: int = Field(description="The number of values in a latent.")
     features: list[Feature]
-    threshold: float
+    threshold: float = Field(description="The score from which a row is called an anomaly.")
+    calibrated_threshold: float = Field(description="The threshold that was chosen in training.")
+    threshold_changes: list[ThresholdChange] = Field(description="What was changed since, the oldest first.")
     calibration: Calibration
     metrics: Evaluation
+
+
+class Refused(BaseModel):
+    """Something in the folder of models that is not served as it is."""
+
+    entry: str = Field(description="The version's folder or the file, within the folder of models.")
+    reason: str = Field(description="What is wrong, naming the file, the field and the value it had.")
+    since: datetime
 
 
 class DatasetDescription(BaseModel):
@@ -82,12 +104,14 @@ class DatasetDescription(BaseModel):
     dataset: str
     newest: int
     versions: list[ModelDescription]
+    refused: list[Refused] = Field(description="What is in the dataset's folder and not served as it is.")
 
 
 class DatasetList(BaseModel):
     """All datasets, in alphabetical order."""
 
     datasets: list[DatasetDescription]
+    refused: list[Refused] = Field(description="All that is in the folder of models and not served as it is.")
 
 
 class Alive(BaseModel):
@@ -102,6 +126,7 @@ class Ready(BaseModel):
     status: Literal["ready"] = "ready"
     models: int = Field(description="The number of model folders served.")
     providers: list[str] = Field(description="The execution providers the sessions really got.")
+    refused: int = Field(description="The number of versions and files that are not served as they are.")
 
 
 class Problem(BaseModel):

@@ -19,6 +19,15 @@ class Settings(BaseSettings):
         default=8000, description="Port to listen on; 0 takes a free one."
     )
     models: Path = Field(default=Path("models"), description="Folder with the models, `<dataset>/<version>/`.")
+    strict_start: bool = Field(
+        default=False,
+        description="Whether the start fails if any version is refused; otherwise the others are served.",
+    )
+    poll_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
+        default=0.5,
+        description="Time between two looks for new, changed or removed models where file watching misses them;"
+        " 0 looks on SIGHUP only.",
+    )
     provider: Provider = Field(
         default="auto",
         description="Execution provider: `auto` takes a GPU if there is one, `cpu` never;"

@@ -25,12 +25,19 @@ class Counted:
     """
 
     def __init__(self, counter: Counter) -> None:
+        self._counter = counter
         self._child = cache(counter.labels)
         self._kept: Counts[Labels] = Counts()
 
     def add(self, labels: Labels, amount: int) -> None:
         """Adds to what the counter of these labels is to be raised by; it then exists, even if that is 0."""
         self._kept[labels] += amount
+
+    def remove(self, labels: Labels) -> None:
+        """Forgets the counter of these labels."""
+        self._kept.pop(labels, None)
+        self._child.cache_clear()
+        self._counter.remove(*map(str, labels))
 
     def publish(self) -> None:
         """Raises the counter."""

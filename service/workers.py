@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -59,6 +60,13 @@ class Listener(socket.socket):
 class Workers(Multiprocess):
     """uvicorn's supervisor, which also forgets the gauges of workers that ended."""
 
+    def handle_hup(self) -> None:
+        """Has every worker look for new models; uvicorn would start all of them anew."""
+        for process in self.processes:
+            if process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGHUP)
+
     def keep_subprocess_alive(self) -> None:
         """Starts workers anew that died or hang."""
         before = {process.pid for process in self.processes}
@@ -86,6 +94,7 @@ def serve_by_workers(config: uvicorn.Config, number: int) -> int:
 
 def application() -> FastAPI:
     """Builds the application of a worker, which takes its settings from the environment as the first process does."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the models are followed
     settings = Settings()
     configure_logging(settings.log_level)
     parent = multiprocessing.parent_process()

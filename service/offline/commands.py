@@ -9,6 +9,7 @@ from pathlib import Path
 from service.aside import cores
 from service.detector import Detector
 from service.errors import ServiceError, StartError
+from service.folders import find_folder
 from service.manifest import Manifest, read_manifest
 from service.offline import local, ray
 from service.offline.errors import OfflineError
@@ -16,9 +17,9 @@ from service.offline.outputs import Counts
 from service.offline.plan import Plan, blocks_of, make_plan, whole_tables
 from service.offline.progress import Progress
 from service.offline.scoring import Keep, Options
-from service.repository import find_folder
 from service.runtime import Runtime
 from service.settings import Settings
+from service.thresholds import read_thresholds, threshold_in_force
 
 INTERRUPTED = 130
 """The exit status of what Ctrl-C ended, as shells have it."""
@@ -45,7 +46,7 @@ def score(arguments: argparse.Namespace, settings: Settings) -> dict[str, object
         OfflineError: A table can't be scored, or Ray is not there.
         DatasetNotFound: There is no such dataset.
         VersionNotFound: The dataset has no such version.
-        StartError: The model can't be loaded.
+        StartError: The model or the file of changed thresholds can't be loaded.
     """
     folder = find_folder(settings.models.absolute(), arguments.dataset, arguments.version)
     manifest = read_manifest(folder)
@@ -53,7 +54,8 @@ def score(arguments: argparse.Namespace, settings: Settings) -> dict[str, object
     on_ray = arguments.engine == "ray"
     if on_ray:
         ray.import_ray()
-    options = Options(keep_of(arguments.keep), arguments.bad_rows, arguments.batch_rows, origin=on_ray)
+    change = read_thresholds(folder.parent).of(manifest.version)
+    options = Options(keep_of(arguments.keep), arguments.bad_rows, arguments.batch_rows, on_ray, change)
     tasks_of = blocks_of(arguments.block_rows) if on_ray else whole_tables
     plan = make_plan(arguments.inputs, arguments.out, manifest, options, tasks_of, arguments.resume)
     progress = Progress(len(plan.tasks), arguments.quiet)
@@ -63,7 +65,8 @@ def score(arguments: argparse.Namespace, settings: Settings) -> dict[str, object
         counts = ray.score(folder, sha256, runtime, plan.tasks, options, cluster, progress)
     else:
         counts = score_here(folder, runtime, plan, options, arguments.threads or cores(), progress)
-    return summary_of(manifest, arguments.engine, plan, counts, progress)
+    threshold = threshold_in_force(manifest, change)
+    return summary_of(manifest, threshold, arguments.engine, plan, counts, progress)
 
 
 def score_here(
@@ -95,12 +98,14 @@ def gpus_of(given: float | None, settings: Settings) -> float:
     return 1.0 if settings.provider in ("cuda", "tensorrt") else 0.0
 
 
-def summary_of(manifest: Manifest, engine: str, plan: Plan, counts: Counts, progress: Progress) -> dict[str, object]:
+def summary_of(
+    manifest: Manifest, threshold: float, engine: str, plan: Plan, counts: Counts, progress: Progress
+) -> dict[str, object]:
     """Returns what there is to say: the counts are those of all files, the speed is this run's."""
     return {
         "dataset": manifest.dataset,
         "version": manifest.version,
-        "threshold": manifest.threshold,
+        "threshold": threshold,
         "engine": engine,
         "tables": plan.files,
         "written": len(plan.tasks),

@@ -19,6 +19,7 @@ from service.offline.errors import OfflineError, ScoreNotFinite
 from service.offline.outputs import ANOMALY, FILE, ROW, SCORE, Counts, output_schema, writing
 from service.offline.tables import Batch, Part, Schema, format_of, read, schema_of
 from service.quotes import describe, shorten
+from service.thresholds import Change, threshold_in_force
 
 MOST_BATCH_ROWS, BATCH_VALUES = 65_536, 2**20
 """Rows that are read at once: so many, or fewer if they have many values."""
@@ -44,12 +45,14 @@ class Options:
         bad_rows: Whether a row with a value that is no finite number is an error, or has null for its score.
         batch_rows: Rows that are read at once, or None for what suits their width.
         origin: Whether the columns `file` and `row` say where each row comes from.
+        change: The change that is in force of the manifest's threshold, if there is one.
     """
 
     keep: Keep = "rest"
     bad_rows: BadRows = "error"
     batch_rows: int | None = None
     origin: bool = False
+    change: Change | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def metadata_of(task: Task, manifest: Manifest, options: Options) -> dict[str, s
     return {
         "dataset": manifest.dataset,
         "version": str(manifest.version),
-        "threshold": repr(manifest.threshold),
+        "threshold": repr(threshold_in_force(manifest, options.change)),
         "scorer_sha256": manifest.graphs.scorer.sha256,
         "source": source.name,
         "source_bytes": str(found.st_size),
@@ -99,7 +102,7 @@ class PartScorer:
     """
 
     def __init__(self, detector: Detector, task: Task, options: Options) -> None:
-        self._detector, self._task, self._options = detector, task, options
+        self._detector, self._task, self._options = detector.changed(options.change), task, options
         file = task.part.file
         schema = schema_of(file)
         self._layout = layout_of(schema, detector.manifest, file, format_of(file).text)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from service.detector import Detector
 from service.errors import ModelNotFound, VersionNotFound
+from service.folders import VERSION
 from service.inference import DECODE, ENCODE, SCORE, Operation
-from service.repository import VERSION, ModelRepository
+from service.repository import ModelRepository
 
 OPERATIONS = {"": SCORE, ".encoder": ENCODE, ".decoder": DECODE}
 """What is done with rows, by what a model's name has behind the dataset's."""

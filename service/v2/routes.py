@@ -81,9 +81,13 @@ async def ready(request: Request) -> schemas.Ready:
 
 @router.post("/repository/index", responses={503: ERRORS[503]})
 async def index(request: Request) -> list[schemas.IndexEntry]:
-    """Lists every version of every model: all of them are ready, or none is."""
+    """Lists every version of every model, and what else is in the folder with the reason why it is not served."""
     models = service_of(request).models()
-    return [schemas.IndexEntry(name=model.name, version=model.version) for model in all_models(models)]
+    ready = [schemas.IndexEntry(name=model.name, version=model.version) for model in all_models(models)]
+    return ready + [
+        schemas.IndexEntry(name=refusal.dataset, version=refusal.entry, state="UNAVAILABLE", reason=refusal.reason)
+        for refusal in models.refusals
+    ]
 
 
 @router.get(NEWEST, responses=OF_MODEL, openapi_extra=IN_NEWEST)

@@ -61,7 +61,7 @@ class IndexEntry(BaseModel):
 
     name: str
     version: str
-    state: Literal["READY"] = "READY"
+    state: Literal["READY", "UNAVAILABLE"] = "READY"
     reason: str = ""
 
 

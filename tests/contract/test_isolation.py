@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 import service.__main__
 from service.app import create_app
-from service.repository import ModelRepository
+from service.catalog import Catalog
 from service.runtime import Runtime
 from service.settings import Settings
 create_app(Settings())
-repository = ModelRepository.load(Path("models"), Runtime("cpu"))
+repository = Catalog(Path("models"), Runtime("cpu")).open()
 assert repository.datasets()
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """

@@ -14,11 +14,11 @@ from fastapi.testclient import TestClient
 
 from service import inference
 from service.app import create_app, publish_regularly
+from service.catalog import Catalog
 from service.errors import StartError
 from service.formats import Body
 from service.inference import Exchange
 from service.repository import ModelRepository
-from service.runtime import Runtime
 from service.settings import Settings
 from tests.server import MODELS
 from tests.service.conftest import wait_until_ready
@@ -26,13 +26,13 @@ from tests.service.conftest import wait_until_ready
 
 def test_it_lives_before_it_is_ready(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:
     may_load = threading.Event()
-    load = ModelRepository.load
+    load = Catalog.open
 
-    def slow_load(folder: Path, runtime: Runtime) -> ModelRepository:
+    def slow_load(catalog: Catalog, strict: bool = False) -> ModelRepository:
         may_load.wait(timeout=30)
-        return load(folder, runtime)
+        return load(catalog, strict)
 
-    monkeypatch.setattr(ModelRepository, "load", slow_load)
+    monkeypatch.setattr(Catalog, "open", slow_load)
     with TestClient(create_app(Settings(models=models))) as client:
         assert client.get("/health/live").status_code == 200
         assert client.get("/health/ready").status_code == 503
@@ -101,7 +101,7 @@ def test_an_unforeseen_error_while_loading_is_a_failed_start(
         raise RuntimeError("never seen before")
 
     errors: list[StartError] = []
-    monkeypatch.setattr(ModelRepository, "load", load)
+    monkeypatch.setattr(Catalog, "open", load)
     with TestClient(create_app(Settings(models=models), errors.append)):
         pass
     assert str(errors[0]) == "unforeseen: RuntimeError('never seen before'); the log has the rest"

@@ -146,6 +146,7 @@ def test_health(client: TestClient) -> None:
         "status": "ready",
         "models": models,
         "providers": ["CPUExecutionProvider"],
+        "refused": 0,
     }
 
 
