@@ -42,7 +42,10 @@ def ignore(error: StartError) -> None:
 
 
 def create_app(
-    settings: Settings, on_start_error: Callable[[StartError], None] = ignore, access_log: AccessLog | None = None
+    settings: Settings,
+    on_start_error: Callable[[StartError], None] = ignore,
+    access_log: AccessLog | None = None,
+    ready_first: bool = False,
 ) -> FastAPI:
     """Builds the application.
 
@@ -53,6 +56,7 @@ def create_app(
         settings: What the operator set.
         on_start_error: Called if the models can't be loaded.
         access_log: Where each request's line goes; to standard output unless given.
+        ready_first: Whether it begins to listen only when it is ready, because others do meanwhile.
     """
     metrics = ServiceMetrics()
     logged = settings.log_level in ("debug", "info")
@@ -65,6 +69,8 @@ def create_app(
         tasks = [asyncio.create_task(follow_when_loaded(service, loading))]
         if metrics.shared:
             tasks.append(asyncio.create_task(publish_regularly(service)))
+        if ready_first:
+            await loading
         yield
         await loading
         for task in tasks:

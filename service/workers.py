@@ -100,7 +100,7 @@ def application() -> FastAPI:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=follow, args=(parent,), daemon=True).start()
-    return create_app(settings, on_start_error=give_up)
+    return create_app(settings, on_start_error=give_up, ready_first=True)
 
 
 def follow(parent: BaseProcess) -> None:

@@ -84,10 +84,18 @@ class Server:
         limits = httpx.Limits(keepalive_expiry=2.5)  # the service hangs up after 5 seconds
         with httpx.Client(base_url=self.url(), timeout=SECONDS, limits=limits, trust_env=False) as client:
             deadline = time.monotonic() + SECONDS
-            while client.get("/health/ready").status_code != 200:
+            while not is_ready(client):
                 assert time.monotonic() < deadline, self.log.read_text()
                 time.sleep(0.02)
             yield client
+
+
+def is_ready(client: httpx.Client) -> bool:
+    """Tells whether every model is loaded; workers listen only once they are."""
+    try:
+        return client.get("/health/ready").status_code == 200
+    except httpx.ConnectError:
+        return False
 
 
 @contextmanager
