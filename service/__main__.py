@@ -1,6 +1,6 @@
 """``python -m service``: serves the models until SIGTERM or SIGINT, and then finishes what is under way.
 
-``python -m service score`` scores tables in files instead, and ends.
+``python -m service score`` scores tables in files instead, and ends; ``keygen`` and ``sign`` deal with signatures.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from service.lane import LaneProtocol
 from service.logs import configure_logging
 from service.offline.arguments import DESCRIPTION, add_arguments
 from service.settings import Settings
+from service.signing import SIGNING, add_signing
 from service.workers import serve_by_workers
 
 logger = logging.getLogger("service")
@@ -30,10 +31,10 @@ def main() -> int:
     """Runs the service and returns the process's exit status: 0, or another if it could not start."""
     parser = argparse.ArgumentParser(prog="python -m service", description="Serve the models until SIGTERM.")
     parser.add_argument("--workers", metavar="N", help="processes that serve; overrides RADOGAGA_WORKERS")
-    score = parser.add_subparsers(dest="command", title="commands").add_parser(
-        "score", help="score tables in files, without serving", description=DESCRIPTION
-    )
+    commands = parser.add_subparsers(dest="command", title="commands")
+    score = commands.add_parser("score", help="score tables in files, without serving", description=DESCRIPTION)
     add_arguments(score)
+    add_signing(commands)
     options = parser.parse_args()
     if options.workers is not None:
         os.environ["RADOGAGA_WORKERS"] = options.workers
@@ -44,6 +45,8 @@ def main() -> int:
             name = f"RADOGAGA_{problem['loc'][0]}".upper()
             print(f"{name} is {problem['input']!r}: {problem['msg']}", file=sys.stderr)
         return 1
+    if options.command in SIGNING:
+        return SIGNING[options.command](options)
     if options.command == "score":
         return score_tables(options, settings)
     configure_logging(settings.log_level)

@@ -24,6 +24,7 @@ from service.repository import ModelRepository
 from service.routes import router
 from service.runtime import Runtime
 from service.settings import Settings
+from service.signatures import Signers
 from service.tracing import exporting
 from service.v2.routes import router as protocol_router
 
@@ -92,7 +93,8 @@ async def load_models(service: Service, on_start_error: Callable[[StartError], N
     runtime = Runtime(settings.provider, settings.threads, settings.cuda_graphs)
     try:
         traces = await asyncio.to_thread(exporting) if settings.traces else None
-        repository = await asyncio.to_thread(ModelRepository.load, settings.models, runtime)
+        signers = Signers.load(settings.signers) if settings.signers else None
+        repository = await asyncio.to_thread(ModelRepository.load, settings.models, runtime, signers)
     except StartError as error:
         logger.error("the start failed: %s", error)
         on_start_error(error)

@@ -7,6 +7,7 @@ from pathlib import Path
 from service.detector import Detector
 from service.errors import DatasetNotFound, StartError, VersionNotFound
 from service.runtime import Runtime
+from service.signatures import Signers
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -23,7 +24,7 @@ class ModelRepository:
         self._newest = {dataset: versions[max(versions)] for dataset, versions in detectors.items()}
 
     @classmethod
-    def load(cls, models: Path, runtime: Runtime) -> "ModelRepository":
+    def load(cls, models: Path, runtime: Runtime, signers: Signers | None = None) -> "ModelRepository":
         """Loads every ``<dataset>/<version>/`` under a folder; hidden entries and single files are not models.
 
         Raises:
@@ -35,7 +36,7 @@ class ModelRepository:
             for version in _folders(dataset):
                 if not VERSION.fullmatch(version.name):
                     raise StartError(f"{version}: the folder is called '{version.name}', expected a version like 1")
-                detectors.setdefault(dataset.name, {})[int(version.name)] = Detector.load(version, runtime)
+                detectors.setdefault(dataset.name, {})[int(version.name)] = Detector.load(version, runtime, signers)
         if not detectors:
             raise StartError(f"{models}: there is no model folder <dataset>/<version>/ in it (RADOGAGA_MODELS)")
         return cls(detectors)

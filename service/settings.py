@@ -19,6 +19,11 @@ class Settings(BaseSettings):
         default=8000, description="Port to listen on; 0 takes a free one."
     )
     models: Path = Field(default=Path("models"), description="Folder with the models, `<dataset>/<version>/`.")
+    signers: Path | None = Field(
+        default=None,
+        description="File with the public keys that models have to be signed by, one `ssh-ed25519 ...` per line; needs"
+        " the extra `[signatures]`.",
+    )
     provider: Provider = Field(
         default="auto",
         description="Execution provider: `auto` takes a GPU if there is one, `cpu` never;"

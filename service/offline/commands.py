@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 from service.aside import cores
 from service.detector import Detector
@@ -19,6 +18,7 @@ from service.offline.scoring import Keep, Options
 from service.repository import find_folder
 from service.runtime import Runtime
 from service.settings import Settings
+from service.signatures import Signers
 
 INTERRUPTED = 130
 """The exit status of what Ctrl-C ended, as shells have it."""
@@ -48,7 +48,8 @@ def score(arguments: argparse.Namespace, settings: Settings) -> dict[str, object
         StartError: The model can't be loaded.
     """
     folder = find_folder(settings.models.absolute(), arguments.dataset, arguments.version)
-    manifest = read_manifest(folder)
+    signers = Signers.load(settings.signers.absolute()) if settings.signers else None
+    manifest = read_manifest(folder, signers)
     runtime = Runtime(settings.provider, settings.threads)
     on_ray = arguments.engine == "ray"
     if on_ray:
@@ -60,23 +61,12 @@ def score(arguments: argparse.Namespace, settings: Settings) -> dict[str, object
     if on_ray:
         cluster = ray.Cluster(arguments.ray_address, arguments.actors, gpus_of(arguments.gpus_per_actor, settings))
         sha256 = manifest.graphs.scorer.sha256
-        counts = ray.score(folder, sha256, runtime, plan.tasks, options, cluster, progress)
+        counts = ray.score(folder, sha256, runtime, plan.tasks, options, cluster, progress, signers)
     else:
-        counts = score_here(folder, runtime, plan, options, arguments.threads or cores(), progress)
+        runtime.prepare()
+        detector = Detector.load(folder, runtime, signers)
+        counts = local.score(detector, plan.tasks, options, arguments.threads or cores(), progress)
     return summary_of(manifest, arguments.engine, plan, counts, progress)
-
-
-def score_here(
-    folder: Path, runtime: Runtime, plan: Plan, options: Options, threads: int, progress: Progress
-) -> Counts:
-    """Scores tables in this process.
-
-    Raises:
-        OfflineError: A table can't be scored.
-        StartError: The model can't be loaded.
-    """
-    runtime.prepare()
-    return local.score(Detector.load(folder, runtime), plan.tasks, options, threads, progress)
 
 
 def keep_of(text: str) -> Keep:

@@ -28,9 +28,9 @@ def test_it_lives_before_it_is_ready(monkeypatch: pytest.MonkeyPatch, models: Pa
     may_load = threading.Event()
     load = ModelRepository.load
 
-    def slow_load(folder: Path, runtime: Runtime) -> ModelRepository:
+    def slow_load(folder: Path, runtime: Runtime, signers: None) -> ModelRepository:
         may_load.wait(timeout=30)
-        return load(folder, runtime)
+        return load(folder, runtime, signers)
 
     monkeypatch.setattr(ModelRepository, "load", slow_load)
     with TestClient(create_app(Settings(models=models))) as client:

@@ -9,6 +9,7 @@ import pytest
 from service.errors import DatasetNotFound, StartError, VersionNotFound
 from service.repository import ModelRepository, find_folder
 from service.runtime import Runtime
+from tests.manifests import write_manifest
 
 CPU = Runtime("cpu")
 
@@ -19,7 +20,7 @@ def copy_version(folder: Path, version: int) -> None:
     shutil.copytree(folder, target)
     manifest = json.loads((target / "manifest.json").read_text())
     manifest.update(version=version, threshold=float(version))
-    (target / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(target / "manifest.json", manifest)
 
 
 def test_the_newest_version_is_served_unless_one_is_named(models: Path, folder: Path) -> None:

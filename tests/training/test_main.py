@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.manifests import write_manifest
 from training import export as exporter
 from training.__main__ import main
 from training.experiments import EXPERIMENTS
@@ -55,7 +56,7 @@ def test_scores_of_several_folders_are_described(
         shutil.copytree(exported, folder)
     manifest = json.loads((folders[0] / "manifest.json").read_text())
     del manifest["score_bins"]
-    (folders[0] / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    write_manifest(folders[0] / "manifest.json", manifest, indent=1)
     assert main(["describe-scores", *map(str, folders)]) == 0
     said = capsys.readouterr().out.replace("\n", "")
     assert said == f"wrote {folders[0]}/manifest.jsonnothing to do: {folders[1]}/manifest.json"
@@ -196,6 +197,7 @@ def test_wrong_arguments_are_named(arguments: list[str], message: str, capsys: p
 PROGRAM = """
 import sys
 
+from tests.manifests import write_manifest
 from tests.conftest import small_table
 from training.__main__ import main
 from training.datasets import DATASETS
