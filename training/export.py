@@ -277,7 +277,9 @@ def parse_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ExportError(f"{path} can't be read ({error})") from error
     if not isinstance(manifest, dict) or manifest_text(manifest) != text:
-        raise ExportError(f"{path}: is not written as the exporter writes it, so that more of it would change")
+        raise ExportError(
+            f"{path}: is not written as the exporter writes it, or was altered since, so that more of it would change"
+        )
     return manifest
 
 

@@ -47,6 +47,17 @@ def test_fit_writes_the_next_version_and_evaluate_reads_it(tmp_path: Path, capsy
     assert not list((tmp_path / "thyroid").glob(".*"))
 
 
+def test_manifests_are_sealed(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(exported, tmp_path / "1")
+    manifest = {**json.loads((exported / "manifest.json").read_text()), "format_version": 1}
+    del manifest["sha256"]
+    (tmp_path / "1" / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    assert main(["seal", str(tmp_path / "1"), str(tmp_path / "1")]) == 0
+    path = tmp_path / "1" / "manifest.json"
+    assert capsys.readouterr().out.replace("\n", "") == f"wrote {path}nothing to do: {path}"
+    assert path.read_bytes() == (exported / "manifest.json").read_bytes()
+
+
 @pytest.mark.usefixtures("small_thyroid")
 def test_scores_of_several_folders_are_described(
     exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
