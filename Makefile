@@ -77,7 +77,7 @@ schema: $(VENV)/.complete  ## write models/manifest.schema.json from the service
 	$(BIN)/python -m service.manifest > models/manifest.schema.json
 
 lock: $(VENV)/.complete  ## write constraints.txt and constraints-gpu.txt with today's versions
-	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/cpu.json '.[cpu,training,traces,ray,dev]'
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/cpu.json '.[cpu,training,traces,signatures,ray,dev]'
 	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/gpu.json '.[gpu]'
 	$(BIN)/python .ci/lock.py $(VENV)/cpu.json $(VENV)/gpu.json
 
@@ -96,7 +96,7 @@ $(VENV)/.serving: pyproject.toml $(LOCKS) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.complete: $(VENV)/.serving
-	$(INSTALL) --editable '.[$(EXTRA),training,traces,dev]'
+	$(INSTALL) --editable '.[$(EXTRA),training,traces,signatures,dev]'
 	@touch $@
 
 # Only recent versions of pip know dependency groups. A peer that can't be installed is missing in the tables.

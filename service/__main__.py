@@ -1,6 +1,7 @@
 """``python -m service``: serves the models until SIGTERM or SIGINT, and then finishes what is under way.
 
-``python -m service score`` scores tables in files instead, ``python -m service threshold`` changes a threshold.
+``python -m service score`` scores tables in files instead, ``threshold`` changes a threshold, and ``keygen`` and
+``sign`` deal with signatures.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from service.lane import LaneProtocol
 from service.logs import configure_logging
 from service.offline.arguments import DESCRIPTION, add_arguments
 from service.settings import Settings
+from service.signing import SIGNING, add_signing
 from service.workers import serve_by_workers
 
 logger = logging.getLogger("service")
@@ -35,6 +37,7 @@ def main() -> int:
     score = commands.add_parser("score", help="score tables in files, without serving", description=DESCRIPTION)
     add_arguments(score)
     threshold.add_arguments(commands.add_parser(threshold.NAME, help=threshold.HELP, description=threshold.DESCRIPTION))
+    add_signing(commands)
     options = parser.parse_args()
     if options.workers is not None:
         os.environ["RADOGAGA_WORKERS"] = options.workers
@@ -45,6 +48,8 @@ def main() -> int:
             name = f"RADOGAGA_{problem['loc'][0]}".upper()
             print(f"{name} is {problem['input']!r}: {problem['msg']}", file=sys.stderr)
         return 1
+    if options.command in SIGNING:
+        return SIGNING[options.command](options)
     if options.command == "score":
         return score_tables(options, settings)
     if options.command == threshold.NAME:

@@ -25,6 +25,7 @@ from service.quotes import shorten
 from service.routes import router
 from service.runtime import Runtime
 from service.settings import Settings
+from service.signatures import Signers
 from service.tracing import exporting
 from service.v2.routes import router as protocol_router
 
@@ -102,9 +103,9 @@ async def load_models(service: Service, on_start_error: Callable[[StartError], N
     """
     settings = service.settings
     runtime = Runtime(settings.provider, settings.threads, settings.cuda_graphs)
-    catalog = Catalog(settings.models, runtime)
     try:
         traces = await asyncio.to_thread(exporting) if settings.traces else None
+        catalog = Catalog(settings.models, runtime, Signers.load(settings.signers) if settings.signers else None)
         repository = await asyncio.to_thread(catalog.open, settings.strict_start)
     except StartError as error:
         logger.error("the start failed: %s", error)

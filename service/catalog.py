@@ -12,6 +12,7 @@ from service.errors import StartError
 from service.folders import VERSION, Look, folders, look_at
 from service.repository import ModelRepository, Refusal
 from service.runtime import Runtime
+from service.signatures import Signers
 from service.thresholds import THRESHOLDS, Thresholds, read_thresholds
 
 logger = logging.getLogger(__name__)
@@ -55,15 +56,17 @@ class Catalog:
     Arguments:
         models: The folder, with a `<dataset>/<version>/` for each model.
         runtime: Makes the sessions.
+        signers: Who has to have signed everything, if signatures are demanded.
 
     Attributes:
         loads: How many times something was loaded ("served"), and how many times it could not be ("refused").
         pending: Whether something can't be loaded that may still be being copied, and is to be looked at again soon.
     """
 
-    def __init__(self, models: Path, runtime: Runtime) -> None:
+    def __init__(self, models: Path, runtime: Runtime, signers: Signers | None = None) -> None:
         self._models = models
         self._runtime = runtime
+        self._signers = signers
         self._entries: dict[Key, Entry] = {}
         self._unreadable: dict[str, Refusal] = {}
         self.loads = {"served": 0, "refused": 0}
@@ -169,8 +172,8 @@ class Catalog:
             raise StartError(f"{path}: the folder is called '{path.name}', expected a version like 1")
         try:
             if path.name == THRESHOLDS:
-                return read_thresholds(path.parent)
-            return Detector.load(path, self._runtime)
+                return read_thresholds(path.parent, self._signers)
+            return Detector.load(path, self._runtime, self._signers)
         except StartError:
             raise
         except Exception as error:

@@ -1,9 +1,6 @@
 """A loaded model: arrays in, arrays out. It has never heard of HTTP."""
 
 import copy
-import hashlib
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from service.density import check_density, most_bytes
 from service.errors import StartError
+from service.files import Folder
 from service.graphs import Graph, Matrix
+from service.inspection import check_graph
 from service.manifest import Graph as GraphFile
-from service.manifest import HashedFile, Manifest, Mixture, NumericFeature, read_manifest
+from service.manifest import HashedFile, Manifest, NumericFeature, manifest_of, open_model
 from service.reference import Reference
 from service.runtime import Runtime
+from service.signatures import Signers
 from service.thresholds import Change, threshold_in_force
 
 GraphName = Literal["scorer", "encoder", "decoder"]
@@ -25,6 +26,13 @@ GraphName = Literal["scorer", "encoder", "decoder"]
 TOLERANCE = 1e-4
 """How far, relative to 1 or their size, replayed examples may lie from what the exporter saw: other processors and
 GPUs round otherwise. On one machine the exporter itself holds PyTorch and onnxruntime to 1e-5."""
+
+
+MOST_GRAPH_BYTES = 64 * 2**20
+"""The largest shipped graph has 0.2 MiB."""
+
+BYTES_PER_EXAMPLE_VALUE, SPARE_EXAMPLE_BYTES = 64, 65_536
+"""What examples may take in JSON: for each number twice what its digits are, and for all that is around them."""
 
 
 class ExampleRows(BaseModel):
@@ -74,20 +82,28 @@ class Detector:
         self.latent_columns = tuple(f"z{i}" for i in range(manifest.latent_width))
 
     @classmethod
-    def load(cls, folder: Path, runtime: Runtime) -> "Detector":
+    def load(cls, folder: Path, runtime: Runtime, signers: Signers | None = None) -> "Detector":
         """Loads a model folder and replays its examples.
+
+        Every file is read once, with a bound, and checked against the manifest before anything is made of its bytes.
+
+        Arguments:
+            folder: ``<models>/<dataset>/<version>``; links in it may not lead out of ``<models>``.
+            runtime: What makes the sessions.
+            signers: Who has to have signed the manifest, if signatures are demanded.
 
         Raises:
             StartError: The folder breaks the contract in any way; the text names file, field and value.
         """
-        manifest = read_manifest(folder)
+        with open_model(folder) as opened:
+            manifest = manifest_of(opened, signers)
+            contents = read_files(opened, manifest)
         graphs = {
-            name: _load_graph(folder, name, getattr(manifest.graphs, name), runtime)
-            for name in ("scorer", "encoder", "decoder")
+            name: _load_graph(contents[graph.file], folder / graph.file, name, graph, runtime)
+            for name, graph in graphs_of(manifest).items()
         }
-        check_mixture(_read(folder, manifest.density), manifest.density, folder / manifest.density.file)
         detector = cls(manifest, graphs)
-        detector.replay(_read(folder, manifest.examples), folder / manifest.examples.file)
+        detector.replay(contents[manifest.examples.file], folder / manifest.examples.file)
         return detector
 
     def changed(self, change: Change | None) -> "Detector":
@@ -162,24 +178,36 @@ def column_names(manifest: Manifest) -> tuple[str, ...]:
     return tuple(names)
 
 
-def check_mixture(content: bytes, mixture: Mixture, path: Path) -> None:
-    """Checks that the density's arrays are what the manifest says.
+def graphs_of(manifest: Manifest) -> dict[str, GraphFile]:
+    """Returns the graphs' files by what they are for."""
+    graphs = manifest.graphs
+    return {"scorer": graphs.scorer, "encoder": graphs.encoder, "decoder": graphs.decoder}
+
+
+def read_files(folder: Folder, manifest: Manifest) -> dict[str, bytes]:
+    """Returns the bytes of every file that a manifest names.
 
     Raises:
-        StartError: They can't be read, or have other names or shapes; the text names the array.
+        StartError: A file is missing, is no regular file, is larger than the manifest explains, or has another
+            digest; a graph holds what `check_graph` refuses; or the density's arrays are not the manifest's.
     """
-    k, d, members = mixture.components, mixture.dimensions, mixture.members
-    expected: dict[str, tuple[int, ...]] = {"weights": (k,), "means": (k, d), "covariances": (k, d, d)}
-    if members > 1:
-        expected = {name: (members, *shape) for name, shape in expected.items()}
-        expected |= {"medians": (members,), "ranges": (members,)}
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            found = {name: arrays[name].shape for name in arrays.files}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise StartError(f"{path}: is no file of numpy arrays ({error})") from error
-    if found != expected:
-        raise StartError(f"{path}: has {found}, expected {expected} by the manifest")
+    limits: list[tuple[HashedFile, int]] = [(graph, MOST_GRAPH_BYTES) for graph in graphs_of(manifest).values()]
+    limits += [(manifest.density, most_bytes(manifest.density)), (manifest.examples, most_example_bytes(manifest))]
+    contents = {file.file: folder.read_hashed(file.file, file.sha256, limit) for file, limit in limits}
+    for graph in graphs_of(manifest).values():
+        try:
+            check_graph(contents[graph.file])
+        except StartError as error:
+            raise StartError(f"{folder.path / graph.file}: {error}") from error
+    density = manifest.density
+    check_density(contents[density.file], density, folder.path / density.file)
+    return contents
+
+
+def most_example_bytes(manifest: Manifest) -> int:
+    """Returns the most bytes that the file of the examples has."""
+    values = manifest.examples.rows * (2 * manifest.width + manifest.latent_width + 1)
+    return BYTES_PER_EXAMPLE_VALUE * values + SPARE_EXAMPLE_BYTES
 
 
 def _example_matrix(name: str, rows: list[list[float]], shape: tuple[int, int]) -> Matrix:
@@ -192,20 +220,7 @@ def _example_matrix(name: str, rows: list[list[float]], shape: tuple[int, int]) 
     return matrix
 
 
-def _read(folder: Path, file: HashedFile) -> bytes:
-    path = folder / file.file
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StartError(f"{path}: can't be read ({error.strerror})") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != file.sha256:
-        raise StartError(f"{path}: sha256 is {digest}, the manifest has {file.sha256}")
-    return content
-
-
-def _load_graph(folder: Path, name: str, graph: GraphFile, runtime: Runtime) -> Graph:
-    path, content = folder / graph.file, _read(folder, graph)
+def _load_graph(content: bytes, path: Path, name: str, graph: GraphFile, runtime: Runtime) -> Graph:
     try:
         session = runtime.session(content)
     except StartError as error:

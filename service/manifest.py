@@ -4,6 +4,8 @@
 """
 
 import json
+from collections import Counter
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -21,8 +23,19 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from service.errors import StartError
+from service.files import Folder, open_folder
+from service.seals import check_seal
+from service.signatures import SUFFIX, Signers
 
 MANIFEST = "manifest.json"
+
+MOST_BYTES = 4 * 2**20
+"""Of a manifest; the longest shipped one has 30 kB."""
+
+MOST_COLUMNS, MOST_EXAMPLES, MOST_MEMBERS, MOST_COMPONENTS = 65_536, 10_000, 1000, 10_000
+
+MOST_DENSITY_VALUES = 2**23
+"""Numbers in a density's covariances, 64 MiB of float64."""
 
 LARGEST_FLOAT32 = 3.4028234663852886e38
 
@@ -36,6 +49,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[a-z]+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1)]
+Columns = Annotated[int, Field(ge=1, le=MOST_COLUMNS)]
 Label = Annotated[str, Field(min_length=1)]
 Float32 = Annotated[float, Field(ge=-LARGEST_FLOAT32, le=LARGEST_FLOAT32)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -88,7 +102,7 @@ class Tensor(Strict):
 
     name: str
     dtype: Literal["float32"]
-    shape: Annotated[list[Literal["N"] | Count], Field(min_length=1, max_length=2)]
+    shape: Annotated[list[Literal["N"] | Columns], Field(min_length=1, max_length=2)]
 
 
 class HashedFile(Strict):
@@ -117,15 +131,22 @@ class Mixture(HashedFile):
     """The density that the scorer holds, in float64, for whoever wants to check a score; one per member."""
 
     kind: Literal["gaussian_mixture"]
-    members: Count = 1
-    components: Count
-    dimensions: Count
+    members: Annotated[int, Field(ge=1, le=MOST_MEMBERS)] = 1
+    components: Annotated[int, Field(ge=1, le=MOST_COMPONENTS)]
+    dimensions: Columns
+
+    @model_validator(mode="after")
+    def _of_bounded_size(self) -> Self:
+        values = self.members * self.components * self.dimensions**2
+        if values > MOST_DENSITY_VALUES:
+            raise ValueError(f"the covariances have {values} values, expected at most {MOST_DENSITY_VALUES}")
+        return self
 
 
 class Examples(HashedFile):
     """Rows with their expected results, replayed before the service is ready."""
 
-    rows: Count
+    rows: Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
 
 
 class Calibration(Strict):
@@ -197,11 +218,11 @@ class Provenance(Strict):
 class Manifest(Strict):
     """What a model folder holds."""
 
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     dataset: Name
     version: Count
     method: str
-    features: Annotated[list[Feature], Field(min_length=1)]
+    features: Annotated[list[Feature], Field(min_length=1, max_length=MOST_COLUMNS)]
     graphs: Graphs
     density: Mixture
     examples: Examples
@@ -209,6 +230,13 @@ class Manifest(Strict):
     calibration: Calibration
     score_bins: ScoreBins | None = None
     provenance: Provenance
+    sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _sealed(self) -> Self:
+        if self.format_version > 1 and self.sha256 is None:
+            raise ValueError(f"sha256 is missing, format_version {self.format_version} has it")
+        return self
 
     @field_validator("features")
     @classmethod
@@ -254,9 +282,9 @@ class Manifest(Strict):
 
 
 def _without_repetition(names: list[str]) -> list[str]:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"'{name}' is there {names.count(name)} times")
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"'{name}' is there {count} times")
     return names
 
 
@@ -265,27 +293,53 @@ def _refuse_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return dict(pairs)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Reads and checks the manifest of a model folder ``<dataset>/<version>``.
+def read_manifest(folder: Path, signers: Signers | None = None) -> Manifest:
+    """Reads and checks the manifest of a model folder ``<models>/<dataset>/<version>``.
+
+    Arguments:
+        folder: Its path; links in it may not lead out of ``<models>``.
+        signers: Who has to have signed it, if signatures are demanded.
 
     Raises:
-        StartError: The file is missing, is not JSON, breaks the contract, or belongs to another folder; the text
-            names the folder, the field and the value it had.
+        StartError: The file is missing, is not JSON, breaks the contract, was altered since it was written, has no
+            valid signature, or belongs to another folder; the text names the folder, the field and the value it had.
     """
-    path = folder / MANIFEST
+    with open_model(folder) as opened:
+        return manifest_of(opened, signers)
+
+
+def open_model(folder: Path) -> AbstractContextManager[Folder]:
+    """Opens a model folder ``<models>/<dataset>/<version>``.
+
+    Raises:
+        StartError: It is missing, or its links lead out of ``<models>``.
+    """
+    folder = folder.absolute() if len(folder.parts) < len(("models", "dataset", "version")) else folder
+    return open_folder(folder, inside=folder.parent.parent)
+
+
+def manifest_of(folder: Folder, signers: Signers | None = None) -> Manifest:
+    """Reads and checks the manifest of an open model folder.
+
+    Raises:
+        StartError: As `read_manifest`.
+    """
+    path = folder.path / MANIFEST
+    content = folder.read(MANIFEST, MOST_BYTES)
+    if signers is not None:
+        signers.check(content, path.with_name(MANIFEST + SUFFIX))
     try:
-        content = path.read_bytes()
         manifest = Manifest.model_validate_json(content)
         json.loads(content, object_pairs_hook=_refuse_duplicates)
-    except OSError as error:
-        raise StartError(f"{path}: can't be read ({error.strerror})") from error
+        if manifest.sha256 is not None:
+            check_seal(content, manifest.sha256)
     except ValidationError as error:
         raise StartError(f"{path}: {sentences(error)}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StartError(f"{path}: {error}") from error
     for field, value, expected in (
-        ("dataset", manifest.dataset, folder.parent.name),
-        ("version", str(manifest.version), folder.name),
+        ("dataset", manifest.dataset, path.parent.parent.name),
+        ("version", str(manifest.version), path.parent.name),
     ):
         if value != expected:
             raise StartError(f"{path}: {field} is '{value}', expected '{expected}' as the folder is called")

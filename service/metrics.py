@@ -6,7 +6,7 @@ docs/metrics.md explains each metric.
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ from prometheus_client.process_collector import ProcessCollector
 from service.detector import Detector
 from service.errors import kinds
 from service.repository import ModelRepository
-from service.tally import Counted, Observed
+from service.tally import Counted, Labels, Observed
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds for requests: a single row takes a fraction of a millisecond, 16384 of them as JSON half a second."""
@@ -172,18 +172,22 @@ class ServedMetrics:
             of_workers="livemax",
         )
 
-    def follow(self, repository: ModelRepository) -> list[Detector]:
-        """Says what is served from now on, and returns what was served before and is not now."""
+    @property
+    def versions(self) -> Collection[tuple[str, int]]:
+        """What is served, by dataset and version."""
+        return self._served.keys()
+
+    def follow(self, repository: ModelRepository) -> None:
+        """Says what is served from now on."""
         found = {(detector.manifest.dataset, detector.manifest.version): detector for detector in repository}
-        gone = [detector for key, detector in self._served.items() if found.get(key) is not detector]
-        for detector in gone:
-            self._forget(detector)
+        for key, detector in self._served.items():
+            if found.get(key) is not detector:
+                self._forget(detector)
         for key, detector in found.items():
             if self._served.get(key) is not detector:
                 self._describe(detector)
         self._served = found
         self._refused.set(len(repository.refusals))
-        return gone
 
     def describe(self, most_in_flight: int, revision: str) -> None:
         """Says what this process may do, and which build it is of, and that it is ready."""
@@ -301,12 +305,10 @@ class ServiceMetrics:
             repository: The models.
             fell_back: Whether sessions did not get the execution provider that was meant.
         """
-        gone = self._served.follow(repository)
+        self._served.follow(repository)
         self._served.fall_back(fell_back)
         for detector in repository:
             self._start_counters(detector)
-        for detector in gone:
-            self._end_counters(detector, repository)
 
     def settle(self) -> None:
         """Sorts what histograms are to observe into their buckets, so that it takes no memory."""
@@ -319,6 +321,8 @@ class ServiceMetrics:
             histogram.publish()
         for counter in self._counters:
             counter.publish()
+        if not self.shared:
+            self.scores.forget(self._is_gone)
         self._load.publish(load)
 
     def _start_counters(self, detector: Detector) -> None:
@@ -329,11 +333,8 @@ class ServiceMetrics:
             for name in detector.reference.bins:
                 self.scores.add((manifest.dataset, manifest.version, name), 0)
 
-    def _end_counters(self, detector: Detector, repository: ModelRepository) -> None:
-        dataset, version = detector.manifest.dataset, detector.manifest.version
-        if not self.shared and not repository.has(dataset, version):
-            for name in detector.reference.bins:
-                self.scores.remove((dataset, version, name))
+    def _is_gone(self, labels: Labels) -> bool:
+        return labels[:2] not in self._served.versions
 
 
 def resident_bytes() -> int:

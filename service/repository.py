@@ -97,10 +97,6 @@ class ModelRepository:
         """Returns the execution providers that the sessions really got."""
         return sorted({detector.provider for detector in self})
 
-    def has(self, dataset: str, version: int) -> bool:
-        """Tells whether a version of a dataset's model is served."""
-        return version in self._detectors.get(dataset, {})
-
     def serves(self, detector: Detector) -> bool:
         """Tells whether a detector is one of these."""
         versions = self._detectors.get(detector.manifest.dataset, {})

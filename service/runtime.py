@@ -138,6 +138,7 @@ class Runtime:
             StartError: The graph is not one onnxruntime can load, or the session did not get the demanded provider.
         """
         options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch ever seen

@@ -28,6 +28,11 @@ class Settings(BaseSettings):
         description="Time between two looks for new, changed or removed models where file watching misses them;"
         " 0 looks on SIGHUP only.",
     )
+    signers: Path | None = Field(
+        default=None,
+        description="File with the public keys that models have to be signed by, one `ssh-ed25519 ...` per line; needs"
+        " the extra `[signatures]`.",
+    )
     provider: Provider = Field(
         default="auto",
         description="Execution provider: `auto` takes a GPU if there is one, `cpu` never;"

@@ -26,24 +26,27 @@ class Counted:
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._child = cache(counter.labels)
+        self._children: dict[Labels, Counter] = {}
         self._kept: Counts[Labels] = Counts()
 
     def add(self, labels: Labels, amount: int) -> None:
         """Adds to what the counter of these labels is to be raised by; it then exists, even if that is 0."""
         self._kept[labels] += amount
 
-    def remove(self, labels: Labels) -> None:
-        """Forgets the counter of these labels."""
-        self._kept.pop(labels, None)
-        self._child.cache_clear()
-        self._counter.remove(*map(str, labels))
-
     def publish(self) -> None:
         """Raises the counter."""
         kept, self._kept = self._kept, Counts()
         for labels, amount in kept.items():
-            self._child(*labels).inc(amount)
+            child = self._children.get(labels)
+            if child is None:
+                child = self._children[labels] = self._counter.labels(*labels)
+            child.inc(amount)
+
+    def forget(self, is_gone: Callable[[Labels], bool]) -> None:
+        """Forgets the counters of labels of which there will be no more."""
+        for labels in [labels for labels in self._children if is_gone(labels)]:
+            del self._children[labels]
+            self._counter.remove(*labels)
 
 
 class Observed:

@@ -18,7 +18,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
 
 from service.errors import StartError
-from service.manifest import Count, Label, Manifest, Name, Strict, sentences
+from service.files import read_file
+from service.manifest import Count, Label, Manifest, Name, Sha256, Strict, sentences
+from service.seals import UNSEALED, check_seal, sealed
+from service.signatures import SUFFIX, Signers
 
 THRESHOLDS = "thresholds.json"
 
@@ -59,6 +62,7 @@ class Thresholds(Strict):
     format_version: Literal[1] = 1
     dataset: Name
     changes: tuple[Change, ...] = ()
+    sha256: Sha256 = UNSEALED
 
     def of(self, version: int) -> Change | None:
         """Returns the change that is in force for a version; None if the manifest's threshold is."""
@@ -75,38 +79,32 @@ def threshold_in_force(manifest: Manifest, change: Change | None) -> float:
     return manifest.threshold if change is None or change.threshold is None else change.threshold
 
 
-def read_thresholds(folder: Path) -> Thresholds:
+def read_thresholds(folder: Path, signers: Signers | None = None) -> Thresholds:
     """Reads the changes in the folder of a dataset; there are none if there is no file.
 
+    Arguments:
+        folder: The folder of the dataset.
+        signers: Who has to have signed the file, if signatures are demanded.
+
     Raises:
-        StartError: The file can't be read, is too long, breaks the contract, or belongs to another dataset; the text
-            names the file, the field and the value it had.
+        StartError: The file can't be read, is too long, breaks the contract, was altered since it was written, has no
+            valid signature, or belongs to another dataset; the text names the file, the field and the value it had.
     """
     path = folder / THRESHOLDS
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return Thresholds(dataset=folder.name)
-    except OSError as error:
-        raise StartError(f"{path}: can't be read ({error.strerror})") from error
-    return parse_thresholds(content, path)
-
-
-def parse_thresholds(content: bytes, path: Path) -> Thresholds:
-    """Reads the changes in a file that was read.
-
-    Raises:
-        StartError: It is too long, breaks the contract, or belongs to another dataset.
-    """
-    if len(content) > MOST_BYTES:
-        raise StartError(f"{path}: has more than {MOST_BYTES} bytes")
+    content = read_file(path, MOST_BYTES)
+    if signers is not None:
+        signers.check(content, path.with_name(THRESHOLDS + SUFFIX))
     try:
         found = Thresholds.model_validate_json(content)
+        check_seal(content, found.sha256)
     except ValidationError as error:
         raise StartError(f"{path}: {sentences(error)}") from error
-    if found.dataset != path.parent.name:
-        raise StartError(f"{path}: dataset is '{found.dataset}', expected '{path.parent.name}' as the folder is called")
+    except ValueError as error:
+        raise StartError(f"{path}: {error}") from error
+    if found.dataset != folder.name:
+        raise StartError(f"{path}: dataset is '{found.dataset}', expected '{folder.name}' as the folder is called")
     return found
 
 
@@ -129,8 +127,11 @@ def change_threshold(folder: Path, version: int, threshold: float | None, why: s
             change = Change(version=version, threshold=threshold, why=why, by=_user(), at=datetime.now(UTC))
         except ValidationError as error:
             raise StartError(sentences(error)) from error
-        after = before.model_copy(update={"changes": (*before.changes, change)})
-        _replace(folder / THRESHOLDS, json.dumps(after.model_dump(mode="json"), indent=2) + "\n")
+        after = before.model_copy(update={"changes": (*before.changes, change), "sha256": UNSEALED})
+        text = sealed(json.dumps(after.model_dump(mode="json"), indent=2) + "\n")
+        if len(text.encode()) > MOST_BYTES:
+            raise StartError(f"{folder / THRESHOLDS}: has no room for more changes, {MOST_BYTES} bytes at most")
+        _replace(folder / THRESHOLDS, text)
     return after
 
 

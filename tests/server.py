@@ -31,7 +31,7 @@ def shipped_versions() -> Path:
     for dataset in sorted((ROOT / "models").glob("*/1")):
         for version in SHIPPED:
             (folder / dataset.parent.name).mkdir(exist_ok=True)
-            (folder / dataset.parent.name / version).symlink_to(dataset.parent / version)
+            shutil.copytree(dataset.parent / version, folder / dataset.parent.name / version)
     return folder
 
 

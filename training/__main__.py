@@ -17,7 +17,7 @@ from training.evaluation import EvaluationError, describe_scores, evaluate_folde
 from training.experiments import EXPERIMENTS
 from training.experiments.base import Request
 from training.experiments.results import ResultsError, check_section, write_section
-from training.export import ExportError, check_place, export
+from training.export import ExportError, check_place, export, seal
 from training.fitting import FitError, FitInterrupted
 from training.jobs import METHODS, Job, run
 from training.memory import keep_freed_memory
@@ -87,6 +87,10 @@ def parser() -> argparse.ArgumentParser:
     )
     describe.add_argument("folders", type=Path, nargs="+", metavar="folder", help="such as models/thyroid/1")
     describe.set_defaults(command=describe_scores_command)
+
+    sealing = commands.add_parser("seal", help="write into older manifests their own sha256")
+    sealing.add_argument("folders", type=Path, nargs="+", metavar="folder", help="such as models/thyroid/1")
+    sealing.set_defaults(command=seal_command)
 
     listing = commands.add_parser("list", help="show datasets, methods and settings")
     listing.set_defaults(command=list_command)
@@ -185,6 +189,13 @@ def describe_scores_command(options: argparse.Namespace, console: Console) -> No
     """Writes the bins of the training half's scores into manifests."""
     for folder in options.folders:
         written = describe_scores(folder)
+        console.print(f"{'wrote' if written else 'nothing to do:'} {folder / 'manifest.json'}", highlight=False)
+
+
+def seal_command(options: argparse.Namespace, console: Console) -> None:
+    """Writes their own digests into manifests."""
+    for folder in options.folders:
+        written = seal(folder / "manifest.json")
         console.print(f"{'wrote' if written else 'nothing to do:'} {folder / 'manifest.json'}", highlight=False)
 
 

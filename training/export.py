@@ -27,7 +27,10 @@ from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.metrics import evaluate
 from training.thresholds import ScoreBins, contamination_threshold, percentile_threshold, score_bins
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+UNSEALED = "0" * 64
+"""What stands in a manifest in place of its own digest while that is computed."""
 
 SCHEMA = Path(__file__).parents[1] / "models" / "manifest.schema.json"
 
@@ -134,6 +137,7 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
         },
         "score_bins": asdict(score_bins(scores)),
         "provenance": describe_provenance(model, folder / "scorer.onnx", threshold),
+        "sha256": UNSEALED,
     }
     write_manifest(manifest, folder / "manifest.json")
 
@@ -212,8 +216,35 @@ def write_manifest(manifest: dict[str, Any], path: Path) -> None:
 
 
 def manifest_text(manifest: dict[str, Any]) -> str:
-    """Returns a manifest as it stands in its file."""
+    """Returns a manifest as it stands in its file, with the digest of that text if it has a field for it.
+
+    It is the last one, and the digest is that of the file's bytes with 64 zeros in its own place.
+    """
+    if "sha256" not in manifest:
+        return _as_json(manifest)
+    text = _as_json({name: value for name, value in manifest.items() if name != "sha256"} | {"sha256": UNSEALED})
+    before, _, behind = text.rpartition(UNSEALED)
+    return before + hashlib.sha256(text.encode()).hexdigest() + behind
+
+
+def _as_json(manifest: dict[str, Any]) -> str:
     return json.dumps(manifest, indent=1, allow_nan=False) + "\n"
+
+
+def seal(path: Path) -> bool:
+    """Gives a manifest of `format_version` 1 its own digest and the present `format_version`, and leaves all else.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        ExportError: As `rewrite`.
+    """
+    manifest = parse_manifest(path)
+    if "sha256" in manifest:
+        return False
+    rewrite(path, {**manifest, "format_version": FORMAT_VERSION, "sha256": UNSEALED})
+    return True
 
 
 def add_score_bins(path: Path, bins: ScoreBins) -> None:
@@ -223,21 +254,44 @@ def add_score_bins(path: Path, bins: ScoreBins) -> None:
         ExportError: The manifest is not written as `write_manifest` writes it, so that its bytes could not be kept;
             or it breaks its schema, or can't be written.
     """
-    text = path.read_text()
-    manifest: dict[str, Any] = json.loads(text)
-    if manifest_text(manifest) != text:
-        raise ExportError(
-            f"{path}: is not written as the exporter writes it, so that more than score_bins would change"
-        )
+    manifest = parse_manifest(path)
     described: dict[str, Any] = {}
     for name, value in manifest.items():
         if name != "score_bins":
             described[name] = value
         if name == "calibration":
             described["score_bins"] = asdict(bins)
+    rewrite(path, described)
+
+
+def parse_manifest(path: Path) -> dict[str, Any]:
+    """Reads a manifest that is to be written again.
+
+    Raises:
+        ExportError: It can't be read, or is not written as `write_manifest` writes it, so that its bytes could not
+            be kept, or was altered since.
+    """
+    try:
+        text = path.read_text()
+        manifest: dict[str, Any] = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} can't be read ({error})") from error
+    if not isinstance(manifest, dict) or manifest_text(manifest) != text:
+        raise ExportError(
+            f"{path}: is not written as the exporter writes it, or was altered since, so that more of it would change"
+        )
+    return manifest
+
+
+def rewrite(path: Path, manifest: dict[str, Any]) -> None:
+    """Replaces a manifest by another, as a whole or not at all.
+
+    Raises:
+        ExportError: It breaks its schema, or can't be written.
+    """
     beside = path.with_name(f".{path.name}")
     try:
-        write_manifest(described, beside)
+        write_manifest(manifest, beside)
         beside.replace(path)
     except OSError as error:
         raise ExportError(f"{path} can't be written ({error.strerror})") from error

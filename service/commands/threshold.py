@@ -3,11 +3,13 @@
 import argparse
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 from service.errors import ServiceError, StartError
 from service.folders import find_folder
 from service.manifest import Manifest, read_manifest
 from service.settings import Settings
+from service.signatures import sign_file
 from service.thresholds import THRESHOLDS, Thresholds, change_threshold, read_thresholds, threshold_in_force
 
 NAME = "threshold"
@@ -27,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new.add_argument("threshold", nargs="?", type=float, help="the new one, in the scores' unit")
     new.add_argument("--reset", action="store_true", help="go back to the one chosen in training")
     parser.add_argument("--why", metavar="TEXT", help="the reason, a line of text; needed for a change")
+    parser.add_argument(
+        "--key", type=Path, metavar="FILE", help="private key to sign the file with, if that is demanded"
+    )
     parser.add_argument("--version", type=int, metavar="N", help="version of the model; the newest unless given")
 
 
@@ -56,6 +61,8 @@ def answer(options: argparse.Namespace, settings: Settings) -> str:
     if options.why is None:
         raise StartError("--why is missing: say why the threshold is changed")
     after = change_threshold(folder.parent, manifest.version, options.threshold, options.why)
+    if options.key is not None:
+        sign_file(folder.parent / THRESHOLDS, options.key)
     was, now = (threshold_in_force(manifest, found.of(manifest.version)) for found in (before, after))
     return f"{name_of(manifest)}: threshold {was:g} -> {now:g}{expectation(manifest, now)}"
 

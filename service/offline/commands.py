@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 from service.aside import cores
 from service.detector import Detector
@@ -19,6 +18,7 @@ from service.offline.progress import Progress
 from service.offline.scoring import Keep, Options
 from service.runtime import Runtime
 from service.settings import Settings
+from service.signatures import Signers
 from service.thresholds import read_thresholds, threshold_in_force
 
 INTERRUPTED = 130
@@ -49,12 +49,13 @@ def score(arguments: argparse.Namespace, settings: Settings) -> dict[str, object
         StartError: The model or the file of changed thresholds can't be loaded.
     """
     folder = find_folder(settings.models.absolute(), arguments.dataset, arguments.version)
-    manifest = read_manifest(folder)
+    signers = Signers.load(settings.signers.absolute()) if settings.signers else None
+    manifest = read_manifest(folder, signers)
     runtime = Runtime(settings.provider, settings.threads)
     on_ray = arguments.engine == "ray"
     if on_ray:
         ray.import_ray()
-    change = read_thresholds(folder.parent).of(manifest.version)
+    change = read_thresholds(folder.parent, signers).of(manifest.version)
     options = Options(keep_of(arguments.keep), arguments.bad_rows, arguments.batch_rows, on_ray, change)
     tasks_of = blocks_of(arguments.block_rows) if on_ray else whole_tables
     plan = make_plan(arguments.inputs, arguments.out, manifest, options, tasks_of, arguments.resume)
@@ -62,24 +63,13 @@ def score(arguments: argparse.Namespace, settings: Settings) -> dict[str, object
     if on_ray:
         cluster = ray.Cluster(arguments.ray_address, arguments.actors, gpus_of(arguments.gpus_per_actor, settings))
         sha256 = manifest.graphs.scorer.sha256
-        counts = ray.score(folder, sha256, runtime, plan.tasks, options, cluster, progress)
+        counts = ray.score(folder, sha256, runtime, plan.tasks, options, cluster, progress, signers)
     else:
-        counts = score_here(folder, runtime, plan, options, arguments.threads or cores(), progress)
+        runtime.prepare()
+        detector = Detector.load(folder, runtime, signers)
+        counts = local.score(detector, plan.tasks, options, arguments.threads or cores(), progress)
     threshold = threshold_in_force(manifest, change)
     return summary_of(manifest, threshold, arguments.engine, plan, counts, progress)
-
-
-def score_here(
-    folder: Path, runtime: Runtime, plan: Plan, options: Options, threads: int, progress: Progress
-) -> Counts:
-    """Scores tables in this process.
-
-    Raises:
-        OfflineError: A table can't be scored.
-        StartError: The model can't be loaded.
-    """
-    runtime.prepare()
-    return local.score(Detector.load(folder, runtime), plan.tasks, options, threads, progress)
 
 
 def keep_of(text: str) -> Keep:

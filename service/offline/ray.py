@@ -28,6 +28,7 @@ from service.offline.scoring import Options, PartScorer, Task
 from service.offline.tables import Part
 from service.quotes import shorten
 from service.runtime import Runtime
+from service.signatures import Signers
 
 MISSING = "Ray is not installed; the extra [ray] has it: pip install 'radogaga[cpu,ray]'"
 
@@ -62,15 +63,18 @@ class Scorer:
         scorer_sha256: The digest of the graph that it must hold.
         runtime: How sessions are made.
         options: How tables are scored.
+        signers: Who has to have signed the folder, if signatures are demanded.
     """
 
-    def __init__(self, folder: Path, scorer_sha256: str, runtime: Runtime, options: Options) -> None:
+    def __init__(
+        self, folder: Path, scorer_sha256: str, runtime: Runtime, options: Options, signers: Signers | None = None
+    ) -> None:
         self._options = options
         self._detector: Detector | None = None
         self._error = ""
         try:
             runtime.prepare()
-            self._detector = Detector.load(folder, runtime)
+            self._detector = Detector.load(folder, runtime, signers)
         except StartError as error:
             self._error = str(error)
             return
@@ -109,6 +113,7 @@ def score(
     options: Options,
     cluster: Cluster,
     progress: Progress,
+    signers: Signers | None = None,
 ) -> Counts:
     """Writes the scores of blocks.
 
@@ -120,7 +125,7 @@ def score(
     counts = Counts()
     if not tasks:
         return counts
-    for result in _results(folder, scorer_sha256, runtime, tasks, options, cluster):
+    for result in _results(folder, scorer_sha256, runtime, tasks, options, cluster, signers):
         if result["error"]:
             raise OfflineError(result["error"])
         found = Counts(**json.loads(result["counts"]))
@@ -138,6 +143,7 @@ def _results(
     tasks: Sequence[Task],
     options: Options,
     cluster: Cluster,
+    signers: Signers | None,
 ) -> Iterator[dict[str, Any]]:
     ray, data = import_ray()
     with _output_for_the_summary(), _connected(ray, cluster.address):
@@ -151,7 +157,7 @@ def _results(
                 data.from_items(items, override_num_blocks=len(items))
                 .map_batches(
                     Scorer,
-                    fn_constructor_args=(folder, scorer_sha256, runtime, options),
+                    fn_constructor_args=(folder, scorer_sha256, runtime, options, signers),
                     batch_size=1,
                     compute=data.ActorPoolStrategy(size=actors),
                     num_cpus=1,

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
+from tests.manifests import write_manifest
 from tests.server import MODELS, SHIPPED
 
 SECONDS_TO_READINESS = 60.0
@@ -52,7 +53,7 @@ def change_manifest(folder: Path) -> Callable[[Change], None]:
         path = folder / "manifest.json"
         manifest = json.loads(path.read_text())
         change(manifest)
-        path.write_text(json.dumps(manifest))
+        write_manifest(path, manifest)
 
     return rewrite
 

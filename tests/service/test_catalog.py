@@ -1,6 +1,7 @@
 """A folder of models becomes what is served, and goes on to be followed."""
 
 import gc
+import json
 import logging
 import shutil
 import weakref
@@ -16,6 +17,7 @@ from service.folders import folders
 from service.repository import ModelRepository
 from service.runtime import Runtime
 from service.thresholds import THRESHOLDS, change_threshold
+from tests.manifests import write_manifest
 from tests.service.versions import copy_version
 
 CPU = Runtime("cpu")
@@ -107,8 +109,8 @@ def test_a_new_version_takes_over_and_leaves_when_its_folder_does(folder: Path, 
 def test_a_new_dataset_is_served_and_leaves(models: Path, folder: Path, catalog: Catalog) -> None:
     catalog.open()
     shutil.copytree(folder, models / ".whole" / "1")
-    manifest = models / ".whole" / "1" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"thyroid"', '"other"', 1))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    write_manifest(models / ".whole" / "1" / "manifest.json", manifest | {"dataset": "other"})
     (models / ".whole").rename(models / "other")
     assert looked(catalog).datasets() == ["other", "thyroid"]
     shutil.rmtree(models / "other")
@@ -145,7 +147,8 @@ def test_a_folder_that_is_being_copied_is_waited_for(folder: Path, catalog: Cata
     assert catalog.pending is True
     for file in folder.iterdir():
         shutil.copy(file, half)
-    (half / "manifest.json").write_text((folder / "manifest.json").read_text().replace('"version": 1', '"version": 2'))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    write_manifest(half / "manifest.json", manifest | {"version": 2})
     repository = looked(catalog)
     assert versions(repository) == [1, 2]
     assert (catalog.pending, catalog.loads["refused"]) == (False, 0)
@@ -173,10 +176,9 @@ def test_a_version_that_is_overwritten_with_rubbish_goes_on_from_memory(
 
 
 def test_a_version_that_is_rewritten_is_loaded_anew(folder: Path, catalog: Catalog) -> None:
-    before = catalog.open().find("thyroid")
-    manifest = folder / "manifest.json"
-    text = manifest.read_text()
-    manifest.write_text(text.replace(str(before.manifest.threshold), "1.5"))
+    catalog.open()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    write_manifest(folder / "manifest.json", manifest | {"threshold": 1.5})
     assert looked(catalog).find("thyroid").threshold == 1.5
 
 
@@ -271,7 +273,7 @@ def test_a_broken_file_of_thresholds_leaves_the_ones_before(
 ) -> None:
     change_threshold(folder.parent, 1, -3.0, "fewer misses")
     assert catalog.open().find("thyroid").threshold == -3.0
-    (folder.parent / THRESHOLDS).write_text('{"format_version": 1, "dataset": "thyroid", "changes": [7]}')
+    (folder.parent / THRESHOLDS).write_text('{"format_version": 1, "dataset": "thyroid", "changes": [7], "sha256": ""}')
     age(folder, monkeypatch)
     repository = looked(catalog)
     assert repository.find("thyroid").threshold == -3.0

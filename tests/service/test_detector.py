@@ -1,7 +1,6 @@
 """A model folder becomes a detector, or an error that says which file is wrong and how."""
 
 import hashlib
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from service.detector import Detector
 from service.errors import StartError
 from service.runtime import Runtime
+from tests.manifests import write_manifest
 from tests.service.conftest import Change
 
 CPU = Runtime("cpu")
@@ -28,7 +27,7 @@ def replace(folder: Path, part: tuple[str, ...], content: bytes) -> None:
         entry = entry[name]
     (folder / entry["file"]).write_bytes(content)
     entry["sha256"] = hashlib.sha256(content).hexdigest()
-    path.write_text(json.dumps(manifest))
+    write_manifest(path, manifest)
 
 
 def change_examples(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -82,7 +81,7 @@ def test_an_altered_file(folder: Path, name: str) -> None:
 
 def test_a_graph_that_is_not_onnx(folder: Path) -> None:
     replace(folder, ("graphs", "scorer"), b"not a graph")
-    with pytest.raises(StartError, match=rf"{folder}/scorer.onnx: onnxruntime can't load it"):
+    with pytest.raises(StartError, match=rf"{folder}/scorer.onnx: is no ONNX graph"):
         Detector.load(folder, CPU)
 
 
@@ -155,29 +154,4 @@ def test_examples_of_another_shape(
 def test_examples_that_can_not_be_read(folder: Path, content: bytes, message: str) -> None:
     replace(folder, ("examples",), content)
     with pytest.raises(StartError, match=f"{folder}/examples.json: (.|\n)*{message}"):
-        Detector.load(folder, CPU)
-
-
-def npz(**arrays: NDArray[Any]) -> bytes:
-    stream = io.BytesIO()
-    np.savez(stream, allow_pickle=True, **arrays)
-    return stream.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"junk", "mixture.npz: is no file of numpy arrays"),
-        (b"", "mixture.npz: is no file of numpy arrays"),
-        (npz(weights=np.ones(2)), r"mixture.npz: has {'weights': \(2,\)}, expected {'weights': \(2,\), 'means': "),
-        (
-            npz(weights=np.ones(3), means=np.ones((3, 8)), covariances=np.ones((3, 8, 8))),
-            r"mixture.npz: has {'weights': \(3,\).*, expected {'weights': \(2,\)",
-        ),
-        (npz(weights=np.array([{}])), "mixture.npz: is no file of numpy arrays .Object arrays cannot be loaded"),
-    ],
-)
-def test_a_mixture_that_is_not_the_manifests(folder: Path, content: bytes, message: str) -> None:
-    replace(folder, ("density",), content)
-    with pytest.raises(StartError, match=message):
         Detector.load(folder, CPU)

@@ -1,6 +1,7 @@
 """The contract's reader refuses what breaks the contract, and says where."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def drop(name: str) -> Change:
 
 
 BROKEN = [
-    (set_at("format_version", to=2), "format_version is 2: Input should be 1"),
+    (set_at("format_version", to=3), "format_version is 3: Input should be 1 or 2"),
     (drop("format_version"), "format_version is missing"),
     (set_at("colour", to="red"), "colour is unknown"),
     (set_at("provenance", "mood", to="good"), "provenance.mood is unknown"),
@@ -138,3 +139,77 @@ def test_an_error_does_not_repeat_a_whole_manifest(folder: Path) -> None:
     with pytest.raises(StartError) as caught:
         read_manifest(folder)
     assert len(str(caught.value)) < 5000
+
+
+def unsealed(manifest: dict[str, Any]) -> None:
+    del manifest["sha256"]
+
+
+def test_manifests_of_the_first_format_have_no_digest(folder: Path, change_manifest: Callable[[Change], None]) -> None:
+    change_manifest(unsealed)
+    with pytest.raises(StartError, match="sha256 is missing, format_version 2 has it"):
+        read_manifest(folder)
+    change_manifest(lambda manifest: manifest.update(format_version=1))
+    assert read_manifest(folder).sha256 is None
+
+
+def test_a_digest_counts_whatever_the_format(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 1'))
+    with pytest.raises(StartError, match=r"sha256 is [0-9a-f]{64}, but the file's is [0-9a-f]{64}: it was altered"):
+        read_manifest(folder)
+
+
+def test_not_even_white_space_may_be_added(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(StartError, match="it was altered"):
+        read_manifest(folder)
+
+
+def test_a_digest_that_is_there_twice_is_refused(folder: Path) -> None:
+    digest = json.loads((folder / "manifest.json").read_text())["sha256"]
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"recipe": "', f'"recipe": "{digest}'))
+    with pytest.raises(StartError, match=f"sha256 is there 2 times as {digest}, expected once"):
+        read_manifest(folder)
+    text = path.read_text()
+    path.write_text(text.replace(digest, f"{digest[:-1]}\\u{ord(digest[-1]):04x}"))
+    with pytest.raises(StartError, match="sha256 is there 0 times"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_at("graphs", "encoder", "output", "shape", to=["N", 10**9]), "graphs.encoder.output.shape.1"),
+        (set_at("density", "components", to=10**9), "density.components is 1000000000: Input should be less"),
+        (set_at("density", "dimensions", to=10**9), "density.dimensions is 1000000000: Input should be less"),
+        (set_at("density", "members", to=10**9), "density.members is 1000000000: Input should be less"),
+        (
+            set_at("density", "dimensions", to=60_000),
+            "the covariances have 7200000000 values, expected at most 8388608",
+        ),
+        (set_at("examples", "rows", to=10**9), "examples.rows is 1000000000: Input should be less"),
+        (set_at("provenance", "settings", "deep", to=0), "recursion limit exceeded"),
+    ],
+)
+def test_what_would_take_too_much_memory_is_refused(
+    folder: Path, change_manifest: Callable[[Change], None], change: Change, message: str
+) -> None:
+    change_manifest(change)
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"deep": 0', f'"deep": {"[" * 5000}{"]" * 5000}'))
+    with pytest.raises(StartError, match=message):
+        read_manifest(folder)
+
+
+def test_many_names_are_compared_quickly(folder: Path, change_manifest: Callable[[Change], None]) -> None:
+    def widen(manifest: dict[str, Any]) -> None:
+        manifest["features"] = [{"kind": "categorical", "name": "x", "categories": [*map(str, range(100_000))]}]
+
+    change_manifest(widen)
+    started = time.process_time()
+    with pytest.raises(StartError, match="for 100000 columns"):
+        read_manifest(folder)
+    assert time.process_time() - started < 5

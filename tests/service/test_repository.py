@@ -36,6 +36,3 @@ def test_it_knows_what_it_serves(repository: ModelRepository, models: Path) -> N
     other = Catalog(models, Runtime("cpu")).open()
     assert repository.serves(repository.find("thyroid", 2))
     assert not repository.serves(other.find("thyroid", 2))
-    assert repository.has("thyroid", 10)
-    assert not repository.has("thyroid", 3)
-    assert not repository.has("x", 1)

@@ -16,6 +16,7 @@ from service.app import create_app
 from service.formats import FORMATS, Body
 from service.inference import Exchange
 from service.settings import Settings
+from tests.manifests import write_manifest
 from tests.server import MODELS, SHIPPED
 from tests.service.conftest import wait_until_ready
 from tests.service.requests import JSON, ROW, body, check_problem, post
@@ -98,7 +99,7 @@ def test_of_two_versions_the_newest_answers(folder: Path) -> None:
     second = folder.parent / "2"
     shutil.copytree(folder, second)
     manifest = json.loads((second / "manifest.json").read_text())
-    (second / "manifest.json").write_text(json.dumps({**manifest, "version": 2, "threshold": -99.0}))
+    write_manifest(second / "manifest.json", {**manifest, "version": 2, "threshold": -99.0})
     with TestClient(create_app(Settings(models=folder.parents[1]))) as client:
         wait_until_ready(client)
         described = client.get("/datasets/thyroid").json()

@@ -12,6 +12,8 @@ from service.detector import Detector
 from service.errors import StartError
 from service.manifest import read_manifest
 from service.runtime import Runtime
+from service.seals import UNSEALED, sealed
+from service.signatures import Signers, generate_key
 from service.thresholds import MOST_BYTES, THRESHOLDS, Thresholds, change_threshold, read_thresholds
 from tests.server import ROOT, SERVICE, environment
 
@@ -24,7 +26,8 @@ def command(models: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def written(folder: Path, **fields: object) -> Path:
     path = folder.parent / THRESHOLDS
-    path.write_text(json.dumps({"format_version": 1, "dataset": "thyroid", "changes": []} | fields))
+    content = {"format_version": 1, "dataset": "thyroid", "changes": []} | fields | {"sha256": UNSEALED}
+    path.write_text(sealed(json.dumps(content)))
     return path
 
 
@@ -117,14 +120,53 @@ def test_what_can_not_be_read(folder: Path, fields: dict[str, object], problem: 
 
 def test_a_file_that_is_too_long(folder: Path) -> None:
     (folder.parent / THRESHOLDS).write_bytes(b" " * (MOST_BYTES + 1))
-    with pytest.raises(StartError, match=f"thresholds.json: has more than {MOST_BYTES} bytes"):
+    with pytest.raises(StartError, match=f"thresholds.json: has {MOST_BYTES + 1} bytes, at most {MOST_BYTES} are read"):
         read_thresholds(folder.parent)
 
 
 def test_a_file_that_is_none(folder: Path) -> None:
     (folder.parent / THRESHOLDS).mkdir()
-    with pytest.raises(StartError, match=r"thresholds.json: can't be read \(Is a directory\)"):
+    with pytest.raises(StartError, match="thresholds.json: is a folder, expected a regular file"):
         read_thresholds(folder.parent)
+
+
+def test_a_file_that_leads_elsewhere(folder: Path) -> None:
+    elsewhere = written(folder).rename(folder.parents[1] / "elsewhere.json")
+    (folder.parent / THRESHOLDS).symlink_to(elsewhere)
+    with pytest.raises(StartError, match="thresholds.json: is a symbolic link, expected a regular file"):
+        read_thresholds(folder.parent)
+
+
+def test_a_file_without_room_for_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = written(folder).read_bytes()
+    monkeypatch.setattr("service.thresholds.MOST_BYTES", len(before) + 10)
+    with pytest.raises(StartError, match=f"has no room for more changes, {len(before) + 10} bytes at most"):
+        change_threshold(folder.parent, 1, 1.0, "x")
+    assert (folder.parent / THRESHOLDS).read_bytes() == before
+
+
+def test_no_byte_that_changes_by_accident_changes_a_threshold(folder: Path) -> None:
+    change_threshold(folder.parent, 1, 3.25, "fewer false alarms")
+    path = folder.parent / THRESHOLDS
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(StartError, match="thresholds.json: "):
+            read_thresholds(folder.parent)
+
+
+def test_signed_changes(folder: Path, tmp_path: Path) -> None:
+    generate_key(tmp_path / "key", "operator")
+    (tmp_path / "signers").write_bytes((tmp_path / "key.pub").read_bytes())
+    signers = Signers.load(tmp_path / "signers")
+    models = folder.parents[1]
+    assert command(models, "thyroid", "3", "--why", "x", "--key", str(tmp_path / "key")).returncode == 0
+    in_force = read_thresholds(folder.parent, signers).of(1)
+    assert in_force is not None
+    assert in_force.threshold == 3.0
+    assert command(models, "thyroid", "4", "--why", "x").returncode == 0
+    with pytest.raises(StartError, match="thresholds.json.sig: is not valid for thresholds.json, which was altered"):
+        read_thresholds(folder.parent, signers)
 
 
 def test_a_folder_that_can_not_be_written_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

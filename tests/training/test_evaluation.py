@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.manifests import write_manifest
 from training.datasets.base import Dataset
 from training.evaluation import EvaluationError, describe_scores, evaluate_folder
 from training.export import ExportError
@@ -38,7 +39,7 @@ def copy(exported: Path, tmp_path: Path) -> Path:
 
 def change(folder: Path, **values: object) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, **values}))
+    write_manifest(folder / "manifest.json", {**manifest, **values})
 
 
 def test_a_dataset_that_is_not_known(copy: Path) -> None:
@@ -84,7 +85,7 @@ def older(copy: Path) -> Path:
     """A folder of the time before manifests had bins."""
     manifest = json.loads((copy / "manifest.json").read_text())
     del manifest["score_bins"]
-    (copy / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    write_manifest(copy / "manifest.json", manifest, indent=1)
     return copy
 
 
@@ -110,7 +111,7 @@ def test_bins_of_another_machine_are_kept_and_wrong_ones_are_not(exported: Path,
         (None, False),
     ):
         manifest = json.loads((copy / "manifest.json").read_text())
-        (copy / "manifest.json").write_text(json.dumps({**manifest, "score_bins": bins}, indent=1) + "\n")
+        write_manifest(copy / "manifest.json", {**manifest, "score_bins": bins}, indent=1)
         assert describe_scores(copy) is not kept
         assert json.loads((copy / "manifest.json").read_text())["score_bins"] == (moved if kept else expected)
 

@@ -1,5 +1,6 @@
 """What the exporter writes, and what it refuses to write."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -18,7 +19,16 @@ from torch import nn
 
 from training import export as exporter
 from training.datasets.base import Feature
-from training.export import ExportError, Graph, check_parity, describe_features, export, write_graph, write_manifest
+from training.export import (
+    ExportError,
+    Graph,
+    check_parity,
+    describe_features,
+    export,
+    seal,
+    write_graph,
+    write_manifest,
+)
 from training.jobs import FittedModel
 from training.methods.ensemble import Ensemble
 from training.methods.mixture_autoencoder import MixtureAutoencoder
@@ -209,3 +219,47 @@ def test_categories_stand_in_the_manifest(fitted: FittedModel) -> None:
         {"kind": "categorical", "name": "colour", "categories": ["red", "green", "blue"]},
         {"kind": "categorical", "name": "size", "categories": ["s", "l"]},
     ]
+
+
+def older(exported: Path, tmp_path: Path) -> Path:
+    """Returns the manifest of a folder as it was before manifests had digests of their own."""
+    path = tmp_path / "manifest.json"
+    manifest = {**manifest_of(exported), "format_version": 1}
+    del manifest["sha256"]
+    path.write_text(json.dumps(manifest, indent=1) + "\n")
+    return path
+
+
+def test_a_manifest_has_the_digest_of_itself_without_it(exported: Path) -> None:
+    text, digest = (exported / "manifest.json").read_text(), str(manifest_of(exported)["sha256"])
+    assert hashlib.sha256(text.replace(digest, "0" * 64).encode()).hexdigest() == digest
+
+
+def test_older_manifests_are_sealed_and_keep_all_else(exported: Path, tmp_path: Path) -> None:
+    path = older(exported, tmp_path)
+    assert seal(path)
+    assert path.read_bytes() == (exported / "manifest.json").read_bytes()
+    assert not seal(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[]", "is not written as the exporter writes it"), ("{", "can't be read"), ("{}", "is not written as")],
+)
+def test_what_the_exporter_did_not_write_is_not_sealed(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ExportError, match=message):
+        seal(tmp_path / "manifest.json")
+    assert (tmp_path / "manifest.json").read_text() == text
+
+
+def test_an_altered_manifest_is_not_sealed_anew(exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text((exported / "manifest.json").read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(ExportError, match="is not written as the exporter writes it"):
+        seal(path)
+
+
+def test_a_manifest_that_is_not_there_is_not_sealed(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"manifest.json can't be read \("):
+        seal(tmp_path / "manifest.json")

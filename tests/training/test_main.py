@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.manifests import write_manifest
 from training import export as exporter
 from training.__main__ import main
 from training.experiments import EXPERIMENTS
@@ -46,6 +47,17 @@ def test_fit_writes_the_next_version_and_evaluate_reads_it(tmp_path: Path, capsy
     assert not list((tmp_path / "thyroid").glob(".*"))
 
 
+def test_manifests_are_sealed(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(exported, tmp_path / "1")
+    manifest = {**json.loads((exported / "manifest.json").read_text()), "format_version": 1}
+    del manifest["sha256"]
+    (tmp_path / "1" / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    assert main(["seal", str(tmp_path / "1"), str(tmp_path / "1")]) == 0
+    path = tmp_path / "1" / "manifest.json"
+    assert capsys.readouterr().out.replace("\n", "") == f"wrote {path}nothing to do: {path}"
+    assert path.read_bytes() == (exported / "manifest.json").read_bytes()
+
+
 @pytest.mark.usefixtures("small_thyroid")
 def test_scores_of_several_folders_are_described(
     exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -55,7 +67,7 @@ def test_scores_of_several_folders_are_described(
         shutil.copytree(exported, folder)
     manifest = json.loads((folders[0] / "manifest.json").read_text())
     del manifest["score_bins"]
-    (folders[0] / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    write_manifest(folders[0] / "manifest.json", manifest, indent=1)
     assert main(["describe-scores", *map(str, folders)]) == 0
     said = capsys.readouterr().out.replace("\n", "")
     assert said == f"wrote {folders[0]}/manifest.jsonnothing to do: {folders[1]}/manifest.json"
@@ -196,6 +208,7 @@ def test_wrong_arguments_are_named(arguments: list[str], message: str, capsys: p
 PROGRAM = """
 import sys
 
+from tests.manifests import write_manifest
 from tests.conftest import small_table
 from training.__main__ import main
 from training.datasets import DATASETS
