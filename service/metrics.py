@@ -264,6 +264,11 @@ class ServiceMetrics:
             "Categorical features of scored or encoded rows that have none of the categories the model was fitted on.",
             ["dataset"],
         )
+        self._keys_stale = make.gauge(
+            "keys_stale",
+            "Whether the file of keys can't be used as it is now, so that the keys of before hold.",
+            of_workers="livemax",
+        )
         self.errors = make.counter("errors", "Requests answered with an error, by its kind.", ["kind"])
         self.loads = make.counter(
             "model_loads",
@@ -307,6 +312,10 @@ class ServiceMetrics:
             self._start_counters(detector)
         for detector in gone:
             self._end_counters(detector, repository)
+
+    def describe_keys(self, stale: bool) -> None:
+        """Tells whether the file of keys can't be used as it is now."""
+        self._keys_stale.set(stale)
 
     def settle(self) -> None:
         """Sorts what histograms are to observe into their buckets, so that it takes no memory."""

@@ -60,7 +60,7 @@ def test_wrong_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, va
 
 def written(default: object) -> str:
     """Writes a default as a variable has it."""
-    return str(default).lower() if isinstance(default, bool) else str(default)
+    return str(default).lower() if isinstance(default, bool | None) else str(default)
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:
