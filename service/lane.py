@@ -109,6 +109,12 @@ class LaneProtocol(HttpToolsProtocol):
     _header_bytes: int | None = None
     """Bytes that have come of a header or a trailer that is incomplete, if one is, behind those it began with."""
 
+    _defaults: list[tuple[bytes, bytes]] | None = None
+    """What every answer's header begins with."""
+
+    _default_lines = b""
+    """The same as it is sent."""
+
     _long_read = False
     """Whether more bytes were read at once than a header may have."""
 
@@ -357,8 +363,12 @@ class LaneProtocol(HttpToolsProtocol):
         service.observer.end(seen)
 
     def _send(self, response: Response, seen: Observation, keep_alive: bool) -> None:
-        parts = [STATUS_LINE[response.status_code]]
-        for name, value in (*self.server_state.default_headers, *response.raw_headers):
+        defaults = self.server_state.default_headers
+        if defaults is not self._defaults:  # uvicorn makes a new list every second
+            self._defaults = defaults
+            self._default_lines = b"".join(b"%b: %b\r\n" % header for header in defaults)
+        parts = [STATUS_LINE[response.status_code], self._default_lines]
+        for name, value in response.raw_headers:
             parts += (name, b": ", value, b"\r\n")
         parts += (b"x-request-id: ", seen.request_id.encode(), b"\r\n")
         parts += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", bytes(response.body))

@@ -78,6 +78,13 @@ class Server:
             time.sleep(0.02)
         raise AssertionError(self.log.read_text())
 
+    def wait(self, workers: int) -> None:
+        """Returns once so many workers have all models."""
+        deadline = time.monotonic() + SECONDS
+        while sum(line["message"] == "ready" for line in self.lines()) < workers:
+            assert time.monotonic() < deadline and self.process.poll() is None, self.log.read_text()  # noqa: PT018
+            time.sleep(0.02)
+
     @contextmanager
     def client(self, **options: Any) -> Iterator[httpx.Client]:  # noqa: ANN401 - httpx's
         """Yields a client, with further options of httpx's, once every model is loaded."""

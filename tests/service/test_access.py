@@ -242,7 +242,7 @@ def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     revoke_key(path, "revoked")
     keys["wrong"] = keys["score"][:-1] + ("A" if keys["score"][-1] != "A" else "B")
     with serving(folder / "log", keys=path, workers=request.param, log_level="debug") as server:
-        wait_for_workers(server, request.param)
+        server.wait(request.param)
         yield Guarded(server, path, keys)
         text = server.log.read_text()
         assert '"key":"score"' in text
@@ -250,13 +250,6 @@ def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         for name, key in keys.items():
             assert key not in text, name
             assert digest_of(key.encode()).hex() not in text, name
-
-
-def wait_for_workers(server: Server, workers: int) -> None:
-    deadline = time.monotonic() + SECONDS
-    while sum(line["message"] == "ready" for line in server.lines()) < workers:
-        assert time.monotonic() < deadline, server.log.read_text()
-        time.sleep(0.05)
 
 
 ASKED = [
@@ -428,7 +421,7 @@ def test_a_broken_file_is_seen_in_the_metrics(guarded: Guarded) -> None:
     def stale() -> str:
         with guarded.client() as client:
             text = client.get("/metrics", headers={"x-api-key": guarded.keys["metrics"]}).text
-            return re.findall(r"^radogaga_keys_stale (\S+)", text, re.MULTILINE)[0]
+            return str(re.findall(r"^radogaga_keys_stale (\S+)", text, re.MULTILINE)[0])
 
     def wait_for(value: str) -> None:
         deadline = time.monotonic() + SECONDS

@@ -32,8 +32,8 @@ def test_a_new_key_is_random_and_only_its_hash_is_kept(path: Path) -> None:
     assert first not in path.read_text()
     keys, _ = read_keys(path)
     assert [(key.name, key.scopes, key.expires) for key in keys] == [
-        ("ci", {"score"}, None),
-        ("scraper", {"score", "metrics"}, date(2027, 1, 1)),
+        ("ci", frozenset({"score"}), None),
+        ("scraper", frozenset({"score", "metrics"}), date(2027, 1, 1)),
     ]
     assert [key.digest for key in keys] == [hashlib.sha256(key.encode()).digest() for key in (first, second)]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +18,6 @@ from service.settings import Settings
 from service.tls import SECONDS_BETWEEN_LOOKS, Certificate, https
 from tests.server import ROOT, SECONDS, Server, environment, serving
 from tests.service.requests import ROW
-from tests.service.test_access import wait_for_workers
 from tests.service.test_lane import lines_of, read, request
 
 OPENSSL = shutil.which("openssl") or "openssl is not on PATH"
@@ -28,7 +28,7 @@ def make(folder: Path, name: str = "service", days: int = 2) -> tuple[Path, Path
     certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = [
+    command: list[str | Path] = [
         OPENSSL,
         "req",
         "-x509",
@@ -65,9 +65,9 @@ def health(**settings: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_all_is_served_by_https_and_renewed(tmp_path: Path, workers: int) -> None:
     certificate, key = make(tmp_path)
-    settings = {"tls_certificate": certificate, "tls_key": key, "workers": workers}
+    settings: dict[str, Any] = {"tls_certificate": certificate, "tls_key": key, "workers": workers}
     with serving(tmp_path / "log", **settings) as server:
-        wait_for_workers(server, workers)
+        server.wait(workers)
         url = server.url()
         assert url.startswith("https://")
         verify = ssl.create_default_context(cafile=certificate)
@@ -115,7 +115,7 @@ def test_all_is_served_by_https_and_renewed(tmp_path: Path, workers: int) -> Non
 def test_old_versions_and_plain_http_are_refused(tmp_path: Path) -> None:
     certificate, key = make(tmp_path)
     with serving(tmp_path / "log", tls_certificate=certificate, tls_key=key) as server:
-        wait_for_workers(server, 1)
+        server.wait(1)
         with connect(server, certificate, maximum_version=ssl.TLSVersion.TLSv1_2) as connection:
             assert connection.version() == "TLSv1.2"
             connection.sendall(request(b"{}", "x-request-id: twelve"))
