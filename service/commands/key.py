@@ -36,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, settings: Settings) -> int:
     """Carries out a command; returns 0, or 1 with the reason on standard error."""
     if settings.keys is None:
-        print("RADOGAGA_KEYS is not set; it names the file of keys", file=sys.stderr)
+        print("error: RADOGAGA_KEYS is not set; it names the file of keys", file=sys.stderr)
         return 1
     try:
         carry_out(options, settings.keys)
     except KeysError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

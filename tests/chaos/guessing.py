@@ -231,12 +231,13 @@ def revoke(server: Server, path: Path, patience: float) -> float:
     return last - started
 
 
-def attempt(scale: float, command: Sequence[str] = SERVICE) -> Outcome:
+def attempt(scale: float, command: Sequence[str] = SERVICE, workers: int = 2) -> Outcome:
     """Tries to get in.
 
     Arguments:
         scale: The share of all guesses that is tried.
         command: What starts the service.
+        workers: How many processes serve.
     """
     draw = random.Random(secrets.randbits(32))
     with tempfile.TemporaryDirectory(prefix="guessing-") as name:
@@ -246,8 +247,8 @@ def attempt(scale: float, command: Sequence[str] = SERVICE) -> Outcome:
         keys["expired"] = add_key(path, "expired", ["admin"], datetime.now(UTC).date()).encode()
         keys["revoked"] = add_key(path, "revoked", ["admin"]).encode()
         revoke_key(path, "revoked")
-        with serving(folder / "log", command, keys=path, workers=2) as server:
-            server.wait(workers=2)
+        with serving(folder / "log", command, keys=path, workers=workers) as server:
+            server.wait(workers)
             counts = guess_all(server, keys, max(60, round(GUESSES * scale)), draw)
             with asking(server) as asker:
                 asker.status(LANE, keys["score"])

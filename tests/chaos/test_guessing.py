@@ -78,17 +78,18 @@ real, Access.find = Access.find, find
 program.main()
 """
 
-SLOW_BY_LETTER = """
-import os, time
-from pathlib import Path
+SLOW_IF_NEAR = """
+import time
 from service import access, __main__ as program
 from service.access import Access
 def find(self, sent):
-    if sent[:8] == first.setdefault("key", sent)[:8]:
-        time.sleep(0.0005)
-    return real(self, sent)
-first = {}
-real, Access.find = Access.find, find
+    found = real(self, sent)
+    if found:
+        good.append(sent)
+    elif any(sent[:8] == key[:8] for key in good):
+        time.sleep(0.0001)
+    return found
+good, real, Access.find = [], Access.find, find
 program.main()
 """
 
@@ -96,9 +97,9 @@ program.main()
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "failure"),
-    [(BY_PREFIX, "was answered"), (SLOW_BY_LETTER, "The refusal of a near miss takes")],
+    [(BY_PREFIX, "was answered"), (SLOW_IF_NEAR, "The refusal of a near miss takes")],
     ids=["lets in", "leaks"],
 )
 def test_a_service_that_breaks_the_promise_is_found(program: str, failure: str) -> None:
-    outcome = attempt(0.02, [sys.executable, "-c", program])
+    outcome = attempt(0.02, [sys.executable, "-c", program], workers=1)
     assert any(failure in told for told in outcome.failures), outcome

@@ -3,16 +3,16 @@
 import hashlib
 import os
 import stat
-import subprocess
-import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from service.__main__ import main
 from service.keys import FIRST_LINE, MOST_BYTES, PREFIX, KeysError, add_key, digest_of, read_keys, revoke_key
-from tests.server import ROOT, SECONDS, environment
 
 HASH = "sha256:" + hashlib.sha256(b"one").hexdigest()
 OTHER = "sha256:" + hashlib.sha256(b"two").hexdigest()
@@ -131,35 +131,54 @@ def test_a_file_that_cannot_be_changed_stays_as_it_is(path: Path) -> None:
         add_key(path.parent / "nowhere" / "keys", "ci", ["score"])
 
 
-def command(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "service", "key", *arguments],
-        cwd=ROOT,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+@dataclass
+class Done:
+    """What a command did."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_the_commands(path: Path) -> None:
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `python -m service key` in this process."""
+
+    def run(*arguments: str, keys: str | None = None) -> Done:
+        monkeypatch.setenv("RADOGAGA_KEYS", str(path) if keys is None else keys)
+        monkeypatch.setattr("sys.argv", ["service", "key", *arguments])
+        try:
+            status = main()
+        except SystemExit as end:
+            status = int(str(end.code))
+        return Done(status, *capsys.readouterr())
+
+    return run
+
+
+def test_the_commands(path: Path, command: Command) -> None:
     past = datetime.now(UTC).date() - timedelta(days=2)
-    added = command("add", "ci", "--scopes", "metrics,score", keys=path)
+    added = command("add", "ci", "--scopes", "metrics,score")
     assert added.returncode == 0
     key = added.stdout.strip()
     assert added.stderr == f"'ci' is added to {path}. The key is shown this once:\n"
     assert [known.digest for known in read_keys(path)[0]] == [digest_of(key.encode())]
-    command("add", "old", "--expires", str(past), keys=path)
-    listed = command("list", keys=path)
+    command("add", "old", "--expires", str(past))
+    listed = command("list")
     assert listed.stdout == f"ci  score,metrics  does not expire\nold  score  expired on {past}\n"
-    again = command("add", "ci", keys=path)
+    again = command("add", "ci")
     assert (again.returncode, again.stdout) == (1, "")
     assert "there is a key called 'ci'" in again.stderr
-    assert command("revoke", "ci", keys=path).returncode == 0
+    assert command("revoke", "ci").returncode == 0
     assert [known.name for known in read_keys(path)[0]] == ["old"]
-    unknown = command("revoke", "ci", keys=path)
-    assert (unknown.returncode, unknown.stderr) == (1, f"RADOGAGA_KEYS: {path}: no key is called 'ci', only old\n")
+    unknown = command("revoke", "ci")
+    assert (unknown.returncode, unknown.stderr) == (
+        1,
+        f"error: RADOGAGA_KEYS: {path}: no key is called 'ci', only old\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,16 +190,16 @@ def test_the_commands(path: Path) -> None:
         ([], "required"),
     ],
 )
-def test_wrong_commands(path: Path, arguments: list[str], message: str) -> None:
-    done = command(*arguments, keys=path)
+def test_wrong_commands(path: Path, command: Command, arguments: list[str], message: str) -> None:
+    done = command(*arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert not path.exists()
 
 
-def test_commands_need_the_setting() -> None:
-    done = command("list")
-    assert (done.returncode, done.stderr) == (1, "RADOGAGA_KEYS is not set; it names the file of keys\n")
+def test_commands_need_the_setting(command: Command) -> None:
+    done = command("list", keys="")
+    assert (done.returncode, done.stderr) == (1, "error: RADOGAGA_KEYS is not set; it names the file of keys\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
