@@ -14,11 +14,11 @@ PEERS := mosec mlserver litserve bentoml
 PEER_VENVS := $(PEERS:%=.venv-bench/%)
 # Tests in environments without PyTorch, which tests/conftest.py imports.
 APART := --numprocesses=0 -W default --confcutdir=tests/service
-OTHER_VENVS := .venv-ray .venv-kubernetes
+OTHER_VENVS := .venv-ray .venv-kubernetes .venv-audit
 
 # Two benchmarks at once would measure each other.
 .NOTPARALLEL:
-.PHONY: help serve test test-all compose-test monitoring-test ray-test kubernetes-check kubernetes-rules check \
+.PHONY: help serve test test-all compose-test monitoring-test ray-test kubernetes-check kubernetes-rules check audit \
 	bench bench-training bench-serving bench-offline reproduce format schema lock clean
 
 help:  ## show this list
@@ -44,6 +44,9 @@ ray-test: .venv-ray/.installed  ## score tables on a local Ray, and let it come 
 
 kubernetes-check: .venv-kubernetes/.installed  ## render docker/kubernetes and hold it against the schemas
 	.venv-kubernetes/bin/python -m pytest -m kubernetes -p no:cloudcoil $(APART) tests/docker/test_kubernetes_rendered.py
+
+audit: .venv-audit/.installed  ## look up known vulnerabilities of what serving installs, and list it in build/sbom.json
+	.venv-audit/bin/python .ci/audit.py
 
 kubernetes-rules: $(VENV)/.complete  ## write docker/prometheus/rules as a PrometheusRule
 	$(BIN)/python docker/kubernetes/rules.py > docker/kubernetes/base/rules.yaml
@@ -82,7 +85,7 @@ lock: $(VENV)/.complete  ## write constraints.txt and constraints-gpu.txt with t
 	$(BIN)/python .ci/lock.py $(VENV)/cpu.json $(VENV)/gpu.json
 
 clean:  ## remove the environments and caches
-	rm -rf .venv .venv-gpu .venv-bench .venv-ray .venv-kubernetes .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-gpu .venv-bench .venv-ray .venv-kubernetes .venv-audit .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python $(PEER_VENVS:=/bin/python) $(OTHER_VENVS:=/bin/python):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -109,6 +112,14 @@ $(PEER_VENVS:=/.installed): .venv-bench/%/.installed: pyproject.toml constraints
 .venv-ray/.installed: pyproject.toml constraints.txt | .venv-ray/bin/python
 	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1'
 	$(call PIP,$(@D)/bin) --constraint constraints.txt --group ray-test --editable '.[cpu,ray]'
+	@touch $@
+
+.venv-audit/.installed: pyproject.toml constraints.txt | .venv-audit/bin/python
+	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1'
+	$(call PIP,$(@D)/bin) --group audit
+	$(@D)/bin/python -m venv --without-pip --clear $(@D)/serving
+	$(@D)/bin/python -m pip --python $(@D)/serving/bin/python install --quiet --disable-pip-version-check \
+		--constraint constraints.txt '.[cpu]'
 	@touch $@
 
 .venv-kubernetes/.installed: pyproject.toml | .venv-kubernetes/bin/python

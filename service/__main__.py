@@ -1,7 +1,7 @@
 """``python -m service``: serves the models until SIGTERM or SIGINT, and then finishes what is under way.
 
-``python -m service score`` scores tables in files instead, ``threshold`` changes a threshold, and ``keygen`` and
-``sign`` deal with signatures.
+``python -m service score`` scores tables in files instead, ``threshold`` changes a threshold, ``key`` keeps the file
+of API keys, and ``keygen`` and ``sign`` deal with signatures.
 """
 
 import argparse
@@ -16,17 +16,28 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from service.access import Access
 from service.app import create_app
-from service.commands import threshold
+from service.commands import key, threshold
 from service.errors import StartError
 from service.lane import LaneProtocol
 from service.logs import configure_logging
 from service.offline.arguments import DESCRIPTION, add_arguments
 from service.settings import Settings
 from service.signing import SIGNING, add_signing
-from service.workers import serve_by_workers
+from service.tls import HEADER as HSTS
+from service.tls import https
+from service.workers import encrypted, serve_by_workers
 
 logger = logging.getLogger("service")
+
+SECURITY_HEADERS = [
+    ("x-content-type-options", "nosniff"),  # no browser takes an answer for anything but what it is declared as
+    ("cache-control", "no-store"),  # scores are their client's alone
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+]
+"""What the header of every answer says to browsers and caches."""
 
 
 def main() -> int:
@@ -38,6 +49,7 @@ def main() -> int:
     add_arguments(score)
     threshold.add_arguments(commands.add_parser(threshold.NAME, help=threshold.HELP, description=threshold.DESCRIPTION))
     add_signing(commands)
+    key.add_arguments(commands.add_parser(key.NAME, help=key.HELP, description=key.DESCRIPTION))
     options = parser.parse_args()
     if options.workers is not None:
         os.environ["RADOGAGA_WORKERS"] = options.workers
@@ -54,9 +66,18 @@ def main() -> int:
         return score_tables(options, settings)
     if options.command == threshold.NAME:
         return threshold.run(options, settings)
+    if options.command == key.NAME:
+        return key.run(options, settings)
     configure_logging(settings.log_level)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the models are followed
     warn_of_unknown_variables()
+    try:
+        https(settings)
+        if settings.keys:
+            Access(settings.keys)
+    except StartError as error:
+        print(f"the service did not start: {error}", file=sys.stderr)
+        return 1
     if settings.workers > 1:
         return serve_by_workers(configuration("service.workers:application", settings, factory=True), settings.workers)
     return serve(settings)
@@ -82,6 +103,8 @@ def configuration(app: FastAPI | str, settings: Settings, factory: bool = False)
         server_header=False,
         proxy_headers=False,  # they would let any client on this machine choose the address that is logged
         ws="none",
+        headers=[*SECURITY_HEADERS, HSTS] if settings.tls_certificate else [*SECURITY_HEADERS],
+        ssl_context_factory=encrypted if settings.tls_certificate else None,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
 

@@ -13,6 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service import page
+from service.access import Access
 from service.catalog import Catalog
 from service.errors import ServiceError, StartError
 from service.following import follow
@@ -58,11 +60,15 @@ def create_app(
         on_start_error: Called if the models can't be loaded.
         access_log: Where each request's line goes; to standard output unless given.
         ready_first: Whether it begins to listen only when it is ready, because others do meanwhile.
+
+    Raises:
+        KeysError: There is to be a file of keys, and it can't be used.
     """
+    access = Access(settings.keys) if settings.keys else None
     metrics = ServiceMetrics()
     logged = settings.log_level in ("debug", "info")
     ledger = Ledger(metrics, (access_log or AccessLog()) if logged else None)
-    service = Service(settings, metrics, ledger, Observer(ledger))
+    service = Service(settings, metrics, ledger, Observer(ledger, access))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -83,6 +89,7 @@ def create_app(
         title="RaDOGAGA",
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # looking for it costs time on every request
@@ -90,6 +97,7 @@ def create_app(
     app.state.service = service
     app.include_router(router)
     app.include_router(protocol_router)
+    app.include_router(page.router)
     app.add_middleware(ObservationMiddleware, observer=service.observer)
     app.add_exception_handler(ServiceError, answer_service_error)
     app.add_exception_handler(HTTPException, answer_http_exception)

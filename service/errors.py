@@ -4,7 +4,7 @@ A request takes the path::
 
     request -> *read* -> body -> *parse* -> rows -> *look up* -> detector -> *run* -> scores -> answer
                  |                  |                  |                        |
-   406 408 413 415 503      400 413 422             404                     422
+ 401 403 406 408 413 415 503  400 413 422           404                     422
 
 Each step raises one of the errors below; one handler turns them into ``application/problem+json`` (RFC 9457).
 Anything else is a logged 500 that gives nothing away. A `StartError` keeps the service from becoming ready.
@@ -35,6 +35,43 @@ class InternalError(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("internal error")
+
+
+class Refused(ServiceError):
+    """A request is not let in.
+
+    Attributes:
+        key: The name of the key it has, if it is known; for the log.
+    """
+
+    key = ""
+
+
+class Unauthorized(Refused):
+    """A request's key is missing, wrong, revoked or expired; the client isn't told which.
+
+    Arguments:
+        key: The name of the key, if it expired.
+    """
+
+    status = HTTPStatus.UNAUTHORIZED
+    kind = "unauthorized"
+    headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012 - never written
+
+    def __init__(self, key: str = "") -> None:
+        super().__init__("A valid key is needed, as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.")
+        self.key = key
+
+
+class Forbidden(Refused):
+    """A request's key is good for other things."""
+
+    status = HTTPStatus.FORBIDDEN
+    kind = "forbidden"
+
+    def __init__(self, key: str, scope: str, scopes: Iterable[str]) -> None:
+        super().__init__(f"The key '{key}' has the scope {', '.join(sorted(scopes))}, and this needs {scope}.")
+        self.key = key
 
 
 class UnsupportedMediaType(ServiceError):
@@ -86,6 +123,16 @@ class BodyTooLarge(ServiceError):
 
     def __init__(self, found: str, limit: int) -> None:
         super().__init__(f"The body has {found} bytes, at most {limit} are read. Send fewer rows per request.")
+
+
+class HeaderTooLarge(ServiceError):
+    """A request has more headers, or more bytes of them, than the service reads."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    kind = "header_too_large"
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        super().__init__(f"At most {most} headers with {most_bytes} bytes together are read.")
 
 
 class TooManyRows(ServiceError):

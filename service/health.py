@@ -14,6 +14,9 @@ SECONDS = 3.0
 LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens here
 """Where a service that listens on every interface is asked."""
 
+CERTIFICATE = "RADOGAGA_TLS_CERTIFICATE"
+"""The variable that is set if the service speaks HTTPS."""
+
 EXCERPT = 200
 """The most characters of an unexpected answer that are shown."""
 
@@ -26,7 +29,7 @@ def main() -> int:
     """Asks, and returns the process's exit status: 0 if the service is ready, 1 with the reason on standard error."""
     try:
         host, port = address(os.environ)
-        ask(host, port)
+        ask(host, port, encrypted=any(os.environ.get(name) for name in os.environ if name.upper() == CERTIFICATE))
     except Unhealthy as reason:
         print(reason, file=sys.stderr)
         return 1
@@ -50,18 +53,20 @@ def address(environment: Mapping[str, str]) -> tuple[str, int]:
     return LOOPBACK.get(host, host), int(port)
 
 
-def ask(host: str, port: int, seconds: float = SECONDS) -> None:
+def ask(host: str, port: int, seconds: float = SECONDS, encrypted: bool = False) -> None:
     """Returns if the service is ready.
 
     Arguments:
         host: Where it listens.
         port: Where it listens.
         seconds: How long each of connecting and answering may take.
+        encrypted: Whether it speaks HTTPS. Its certificate is not verified: it need not hold for the loopback, and
+            nothing secret is sent.
 
     Raises:
         Unhealthy: It is not there, too slow, speaks no HTTP, or is not ready.
     """
-    connection = http.client.HTTPConnection(host, port, timeout=seconds)
+    connection = connect(host, port, seconds, encrypted)
     try:
         connection.request("GET", "/health/ready")
         answer = connection.getresponse()
@@ -74,6 +79,18 @@ def ask(host: str, port: int, seconds: float = SECONDS) -> None:
         connection.close()
     if answer.status != http.client.OK:
         raise Unhealthy(f"{host}:{port} is not ready, status {answer.status}: {text}")
+
+
+def connect(host: str, port: int, seconds: float, encrypted: bool) -> http.client.HTTPConnection:
+    """Returns a connection that is still to be opened."""
+    if not encrypted:
+        return http.client.HTTPConnection(host, port, timeout=seconds)
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
 
 
 if __name__ == "__main__":

@@ -205,6 +205,9 @@ class Service:
         """Brings what Prometheus scrapes up to date."""
         rows = self._graphs.rows_waiting + sum(batcher.rows for batcher in self._batchers.values())
         waiting = max(0, self._long_bodies_there - self._long_body_threads)
+        if self.observer.access is not None:
+            self.observer.access.follow()
+            self.metrics.describe_keys(self.observer.access.stale)
         self.ledger.publish(Load(self.ledger.in_flight, rows, waiting))
 
     def exchange(

@@ -15,10 +15,12 @@ from typing import Any, TypeVar, cast
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.access import Access
 from service.detector import Detector
-from service.errors import BodyTooLarge, InternalError, ServiceError
+from service.errors import BodyTooLarge, HeaderTooLarge, InternalError, Refused, ServiceError
 from service.graphs import Matrix
 from service.inference import INLINE_BYTES, Exchange, Operation, Service
+from service.keys import SCORE
 from service.ledger import Observation
 from service.observation import CLIENT_CLOSED_REQUEST, log_unforeseen, problem_of
 from service.routes import OPERATIONS
@@ -32,6 +34,15 @@ MOST_DIGITS = 10
 
 HELD_SECONDS = 1.0
 """How long a request may stay in the lane before it is complete; ASGI's way has its own limit behind this."""
+
+
+MOST_HEADER_BYTES = 2**15
+"""Bytes of a request's URL and header, or of the trailer behind a chunked body; what was read at once may be more."""
+
+MOST_HEADERS = 100
+
+MOST_PATH_BYTES = 256
+"""Bytes of the path that are logged if a header is too long."""
 
 
 class Nobody:
@@ -49,6 +60,7 @@ class Held:
         operation: What is asked for.
         query: Its query.
         headers: Its header, names in lower case.
+        key: The name of its key, if keys are asked for.
         chunks: The parts of its body.
         keep_alive: Whether the connection stays open behind it.
         response_complete: Whether it was answered.
@@ -61,6 +73,7 @@ class Held:
         "disconnected",
         "headers",
         "keep_alive",
+        "key",
         "operation",
         "path",
         "query",
@@ -71,12 +84,13 @@ class Held:
     message_event = Nobody()
 
     def __init__(
-        self, path: str, operation: Operation, query: bytes, headers: dict[bytes, bytes], keep_alive: bool
+        self, path: str, operation: Operation, query: bytes, headers: dict[bytes, bytes], key: str, keep_alive: bool
     ) -> None:
         self.path = path
         self.query = query
         self.operation = operation
         self.headers = headers
+        self.key = key
         self.keep_alive = keep_alive
         self.started = time.perf_counter()
         self.chunks: list[bytes] = []
@@ -92,12 +106,32 @@ class LaneProtocol(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
 
+    _header_bytes: int | None = None
+    """Bytes that have come of a header or a trailer that is incomplete, if one is, behind those it began with."""
+
+    _defaults: list[tuple[bytes, bytes]] | None = None
+    """What every answer's header begins with."""
+
+    _default_lines = b""
+    """The same as it is sent."""
+
+    _long_read = False
+    """Whether more bytes were read at once than a header may have."""
+
+    _too_large = False
+    """Whether a header is longer than is read."""
+
     _idle_since: float | None = None
     """When the last answer was sent, by the event loop's clock, if nothing has come since."""
 
     def data_received(self, data: bytes) -> None:
         """Reads bytes; a request that is incomplete with them may wait for the rest, but not for long."""
+        self._long_read = len(data) > MOST_HEADER_BYTES
+        if self._header_bytes is not None:
+            self._header_bytes += len(data)
         super().data_received(data)
+        if self._header_bytes is not None and self._header_bytes > MOST_HEADER_BYTES:
+            self._refuse_header()
         held = self._held
         if held is not None and self._timer is None:
             declared = held.headers.get(b"content-length", b"")
@@ -119,9 +153,20 @@ class LaneProtocol(HttpToolsProtocol):
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
+        self._header_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """Chooses the way of a request."""
+        """Chooses the way of a request.
+
+        Raises:
+            HeaderTooLarge: It has too many headers, or too many bytes in them.
+        """
+        in_parts, self._header_bytes = self._header_bytes, None
+        if len(self.headers) > MOST_HEADERS or (
+            (in_parts or self._long_read) and self._header_length() > MOST_HEADER_BYTES
+        ):
+            self._too_large = True
+            raise HeaderTooLarge(MOST_HEADERS, MOST_HEADER_BYTES)
         path, _, query = self.url.partition(b"?")
         known = BY_PATH.get(path)
         before = self.cycle
@@ -136,13 +181,30 @@ class LaneProtocol(HttpToolsProtocol):
             or b"#" in query
         ):
             self._begin_asgi()
-        else:
-            keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-            self._held = Held(*known, query, dict(self.headers), keep_alive)
-            self.cycle = cast(Any, self._held)
+            return
+        headers, key = dict(self.headers), ""
+        access: Access | None = self.app.state.service.observer.access
+        if access is not None:
+            try:
+                key = access.holder(SCORE, headers)
+            except Refused:
+                self._begin_asgi()  # which refuses it without waiting for its body
+                return
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        self._held = Held(*known, query, headers, key, keep_alive)
+        self.cycle = cast(Any, self._held)
+
+    def on_chunk_header(self) -> None:
+        """Counts what comes behind a chunk's length, which is a trailer if the length is 0."""
+        self._header_bytes = 0
+
+    def on_chunk_complete(self) -> None:
+        """Ends counting."""
+        self._header_bytes = None
 
     def on_body(self, body: bytes) -> None:
         """Keeps a part of a body."""
+        self._header_bytes = None
         if self._held is None:
             super().on_body(body)
         else:
@@ -200,6 +262,7 @@ class LaneProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expect
         self.headers += headers  # the very list that uvicorn's scope has
         super().on_headers_complete()
+        self.headers = []  # a trailer says nothing about a request that has begun
 
     def _let_go(self) -> None:
         self._held = None
@@ -211,17 +274,42 @@ class LaneProtocol(HttpToolsProtocol):
         held = self._held
         self._let_go()
         if held is not None:
+            self.headers = list(held.headers.items())
             held.response_complete = True  # for uvicorn, which would queue what comes behind an unanswered request
             self._begin_asgi()
             self.cycle.keep_alive = self.cycle.keep_alive and held.keep_alive
             for chunk in held.chunks:
                 super().on_body(chunk)
 
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no HTTP, or is too long."""
+        if self._too_large:
+            self._refuse_header()
+        else:
+            super().send_400_response(msg)
+
+    def _header_length(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _refuse_header(self) -> None:
+        """Hangs up on a client whose header or trailer is too long, and says so unless another answer is due first."""
+        if self.transport.is_closing():
+            return
+        observer = self.app.state.service.observer
+        path = self.url.partition(b"?")[0][:MOST_PATH_BYTES].decode("latin-1")
+        seen = observer.begin(self.parser.get_method().decode("latin-1"), path, self.client, {})
+        response = problem_of(HeaderTooLarge(MOST_HEADERS, MOST_HEADER_BYTES), seen)
+        seen.status = response.status_code
+        if self.cycle is None or self.cycle.response_complete:
+            self._send(response, seen, keep_alive=False)
+        self.transport.close()
+        observer.end(seen)
+
     def _answer(self, held: Held, body: bytes) -> None:
         service: Service = self.app.state.service
         headers, operation = held.headers, held.operation
         seen = service.observer.begin("POST", held.path, self.client, headers, held.started)
-        seen.endpoint = held.path
+        seen.endpoint, seen.key = held.path, held.key
         seen.read = seen.lap()
 
         def work() -> Response | None:
@@ -268,16 +356,23 @@ class LaneProtocol(HttpToolsProtocol):
             seen.status, seen.kind = CLIENT_CLOSED_REQUEST, "client_disconnected"
         else:
             seen.status = response.status_code
-            parts = [STATUS_LINE[seen.status]]
-            for name, value in (*self.server_state.default_headers, *response.raw_headers):
-                parts += (name, b": ", value, b"\r\n")
-            parts += (b"x-request-id: ", seen.request_id.encode(), b"\r\n")
-            parts += (b"\r\n" if held.keep_alive else b"connection: close\r\n\r\n", bytes(response.body))
-            self.transport.write(b"".join(parts))
+            self._send(response, seen, held.keep_alive)
             if not held.keep_alive:
                 self.transport.close()
             self.on_response_complete()
         service.observer.end(seen)
+
+    def _send(self, response: Response, seen: Observation, keep_alive: bool) -> None:
+        defaults = self.server_state.default_headers
+        if defaults is not self._defaults:  # uvicorn makes a new list every second
+            self._defaults = defaults
+            self._default_lines = b"".join(b"%b: %b\r\n" % header for header in defaults)
+        parts = [STATUS_LINE[response.status_code], self._default_lines]
+        for name, value in response.raw_headers:
+            parts += (name, b": ", value, b"\r\n")
+        parts += (b"x-request-id: ", seen.request_id.encode(), b"\r\n")
+        parts += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", bytes(response.body))
+        self.transport.write(b"".join(parts))
 
 
 def answered(work: Callable[[], T], seen: Observation) -> T | Response:

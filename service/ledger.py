@@ -44,6 +44,7 @@ class Observation:
         method: Its method.
         path: Its path.
         client: The address it came from.
+        key: The name of its key, if keys are asked for.
         endpoint: The route that answers it.
         dataset: The dataset, once it was looked up and found.
         rows: The number of rows that were scored, encoded or decoded.
@@ -66,6 +67,7 @@ class Observation:
         trace_id: The trace's id, once it was recorded.
     """
 
+    key: str = ""
     endpoint: str = "other"
     dataset: str = ""
     rows: int = 0
@@ -248,6 +250,8 @@ def line_of(seen: Observation, now: datetime) -> dict[str, Any]:
     }
     if seen.client:
         line["client"] = seen.client
+    if seen.key:
+        line["key"] = seen.key
     line |= {
         "method": seen.method,
         "path": seen.path,

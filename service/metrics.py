@@ -268,6 +268,11 @@ class ServiceMetrics:
             "Categorical features of scored or encoded rows that have none of the categories the model was fitted on.",
             ["dataset"],
         )
+        self._keys_stale = make.gauge(
+            "keys_stale",
+            "Whether the file of keys can't be used as it is now, so that the keys of before hold.",
+            of_workers="livemax",
+        )
         self.errors = make.counter("errors", "Requests answered with an error, by its kind.", ["kind"])
         self.loads = make.counter(
             "model_loads",
@@ -309,6 +314,10 @@ class ServiceMetrics:
         self._served.fall_back(fell_back)
         for detector in repository:
             self._start_counters(detector)
+
+    def describe_keys(self, stale: bool) -> None:
+        """Tells whether the file of keys can't be used as it is now."""
+        self._keys_stale.set(stale)
 
     def settle(self) -> None:
         """Sorts what histograms are to observe into their buckets, so that it takes no memory."""

@@ -15,7 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import InternalError, ServiceError, ShuttingDown
+from service.access import Access
+from service.errors import InternalError, Refused, ServiceError, ShuttingDown
 from service.ledger import Ledger, Observation
 from service.problems import problem, protocol_error
 
@@ -59,9 +60,11 @@ class Observer:
 
     Arguments:
         ledger: Where requests are counted and logged.
+        access: Who may ask for what; everybody for everything, unless given.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, access: Access | None = None) -> None:
+        self.access = access
         self._ledger = ledger
         self._prefix = os.urandom(8).hex()
         self._ids = itertools.count()
@@ -108,7 +111,7 @@ class Observer:
 
 
 class ObservationMiddleware:
-    """Gives every request an id, and turns an unforeseen error into a logged 500.
+    """Gives every request an id, refuses those that aren't let in, and turns an unforeseen error into a logged 500.
 
     Arguments:
         app: The routes.
@@ -125,7 +128,8 @@ class ObservationMiddleware:
             await self.app(scope, receive, send)
             return
         method, path, client = scope["method"], scope["path"], scope.get("client")
-        seen = scope["observation"] = self.observer.begin(method, path, client, dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        seen = scope["observation"] = self.observer.begin(method, path, client, headers)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -134,7 +138,14 @@ class ObservationMiddleware:
             await send(message)
 
         try:
+            if self.observer.access is not None:
+                seen.key = self.observer.access.admit(path, headers)
             await self.app(scope, receive, send_with_id)
+        except Refused as error:
+            seen.key, answer = error.key, problem_of(error, seen)
+            if b"expect" in headers:  # it may now send another request in the place of the body that it kept back
+                answer.headers["connection"] = "close"
+            await answer(scope, receive, send_with_id)
         except ClientDisconnect:
             seen.status, seen.kind = CLIENT_CLOSED_REQUEST, "client_disconnected"
         except asyncio.CancelledError:  # the time that SIGTERM leaves to requests under way is over

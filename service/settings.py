@@ -72,6 +72,16 @@ class Settings(BaseSettings):
         default=False,
         description="Whether requests are traced by OpenTelemetry; needs the extra `[traces]`, and obeys OTEL_*.",
     )
+    keys: Path | None = Field(
+        default=None,
+        description="File of the API keys that requests need, see `python -m service key`; unless set, none is needed.",
+    )
+    tls_certificate: Path | None = Field(
+        default=None, description="File with the certificate chain (PEM) for HTTPS; needs RADOGAGA_TLS_KEY."
+    )
+    tls_key: Path | None = Field(
+        default=None, description="File with the certificate's private key (PEM), not encrypted."
+    )
     revision: str = Field(
         default="unknown",
         description="Commit that the service was built from, for `radogaga_build_info`; images have it.",

@@ -5,12 +5,14 @@ import multiprocessing
 import os
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,6 +25,7 @@ from service.errors import StartError
 from service.logs import configure_logging
 from service.metrics import METRICS_FOLDER
 from service.settings import Settings
+from service.tls import https
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +89,8 @@ def serve_by_workers(config: uvicorn.Config, number: int) -> int:
     with tempfile.TemporaryDirectory(prefix="radogaga-metrics-") as folder, listener:
         os.environ[METRICS_FOLDER] = folder
         host, port, *_ = listener.getsockname()
-        logger.info("%d workers on http://%s:%d", number, f"[{host}]" if ":" in host else host, port)
+        scheme = "https" if config.is_ssl else "http"
+        logger.info("%d workers on %s://%s:%d", number, scheme, f"[{host}]" if ":" in host else host, port)
         workers = Workers(config, [listener])
         workers.run()
     return 1 if any(process.exitcode == STARTUP_FAILURE for process in workers.processes) else 0
@@ -100,7 +104,21 @@ def application() -> FastAPI:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=follow, args=(parent,), daemon=True).start()
-    return create_app(settings, on_start_error=give_up, ready_first=True)
+    try:
+        return create_app(settings, on_start_error=give_up, ready_first=True)
+    except StartError as error:
+        give_up(error)
+
+
+def encrypted(_: uvicorn.Config, __: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """Returns how this process encrypts its connections, or ends it if it can't."""
+    try:
+        context = https(Settings())
+    except StartError as error:
+        give_up(error)
+    if context is None:
+        give_up(StartError("RADOGAGA_TLS_CERTIFICATE is not set any more"))
+    return context
 
 
 def follow(parent: BaseProcess) -> None:
@@ -109,7 +127,7 @@ def follow(parent: BaseProcess) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def give_up(error: StartError) -> None:
+def give_up(error: StartError) -> NoReturn:
     """Ends a worker in the way that tells its supervisor not to try again."""
     print(f"the service did not start: {error}", file=sys.stderr, flush=True)
     os._exit(STARTUP_FAILURE)

@@ -73,16 +73,23 @@ class Server:
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             for line in self.lines():
-                if found := re.search(r"http://127.0.0.1:\d+", str(line["message"])):
+                if found := re.search(r"https?://127.0.0.1:\d+", str(line["message"])):
                     return found[0]
             time.sleep(0.02)
         raise AssertionError(self.log.read_text())
 
+    def wait(self, workers: int) -> None:
+        """Returns once so many workers have all models."""
+        deadline = time.monotonic() + SECONDS
+        while sum(line["message"] == "ready" for line in self.lines()) < workers:
+            assert time.monotonic() < deadline and self.process.poll() is None, self.log.read_text()  # noqa: PT018
+            time.sleep(0.02)
+
     @contextmanager
-    def client(self) -> Iterator[httpx.Client]:
-        """Yields a client once every model is loaded."""
+    def client(self, **options: Any) -> Iterator[httpx.Client]:  # noqa: ANN401 - httpx's
+        """Yields a client, with further options of httpx's, once every model is loaded."""
         limits = httpx.Limits(keepalive_expiry=2.5)  # the service hangs up after 5 seconds
-        with httpx.Client(base_url=self.url(), timeout=SECONDS, limits=limits, trust_env=False) as client:
+        with httpx.Client(base_url=self.url(), timeout=SECONDS, limits=limits, trust_env=False, **options) as client:
             deadline = time.monotonic() + SECONDS
             while not is_ready(client):
                 assert time.monotonic() < deadline, self.log.read_text()
