@@ -60,14 +60,18 @@ def training_range(manifest: Manifest) -> tuple[Matrix, Matrix]:
 
 
 def category_groups(manifest: Manifest) -> Matrix:
-    """Returns a matrix (M, C) that is 1 where a column of x belongs to a categorical feature, of which there are C."""
+    """Returns a matrix (M, C) that is not 0 where a column of x belongs to a categorical feature, of which there are C.
+
+    It has a power of two there, so small that even the largest values of all columns add up to a float32.
+    """
+    share = 2.0 ** -manifest.width.bit_length()
     groups = np.zeros((manifest.width, sum(not isinstance(f, NumericFeature) for f in manifest.features)), np.float32)
     column = group = 0
     for feature in manifest.features:
         if isinstance(feature, NumericFeature):
             column += 1
         else:
-            groups[column : column + len(feature.categories), group] = 1
+            groups[column : column + len(feature.categories), group] = share
             column += len(feature.categories)
             group += 1
     return groups

@@ -25,15 +25,15 @@ SMALL = Mixture(file="mixture.npz", sha256="0" * 64, kind="gaussian_mixture", me
 ARRAYS = {"weights": np.ones(2), "means": np.ones((2, 3)), "covariances": np.ones((2, 3, 3))}
 
 
-def npz(save: Callable[..., None] = np.savez, **arrays: NDArray[Any]) -> bytes:
+def npz(arrays: dict[str, NDArray[Any]], save: Callable[..., None] = np.savez) -> bytes:
     stream = io.BytesIO()
     save(stream, **arrays)
     return stream.getvalue()
 
 
-def zipped(method: int = zipfile.ZIP_STORED, **entries: bytes) -> bytes:
+def zipped(**entries: bytes) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", method) as archive:
+    with zipfile.ZipFile(stream, "w") as archive:
         for name, content in entries.items():
             archive.writestr(f"{name}.npy", content)
     return stream.getvalue()
@@ -65,7 +65,7 @@ def test_shipped_densities_are_taken(folder: Path) -> None:
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_arrays_may_be_compressed(save: Callable[..., None]) -> None:
-    check(npz(save, **ARRAYS))
+    check(npz(ARRAYS, save))
 
 
 def test_the_second_version_of_numpys_header_is_read() -> None:
@@ -76,11 +76,11 @@ def test_the_second_version_of_numpys_header_is_read() -> None:
 WRONG = [
     (b"junk", "is no file of numpy arrays"),
     (b"", "is no file of numpy arrays"),
-    (npz(weights=np.ones(2)), r"has {'weights': \(2,\)}, expected {'weights': \(2,\), 'means': "),
-    (npz(**ARRAYS, more=np.ones(1)), r"has {.*'more': \(\)}, expected "),
-    (npz(**{**ARRAYS, "weights": np.ones(3)}), r"has {'weights': \(3,\).*, expected {'weights': \(2,\)"),
-    (npz(**{**ARRAYS, "weights": np.ones(2, np.float32)}), "weights.npy holds float32, expected float64"),
-    (npz(**{**ARRAYS, "weights": np.array([{}, {}])}), "weights.npy holds object, expected float64"),
+    (npz({"weights": np.ones(2)}), r"has {'weights': \(2,\)}, expected {'weights': \(2,\), 'means': "),
+    (npz(ARRAYS | {"more": np.ones(1)}), r"has {.*'more': \(\)}, expected "),
+    (npz({**ARRAYS, "weights": np.ones(3)}), r"has {'weights': \(3,\).*, expected {'weights': \(2,\)"),
+    (npz({**ARRAYS, "weights": np.ones(2, np.float32)}), "weights.npy holds float32, expected float64"),
+    (npz({**ARRAYS, "weights": np.array([{}, {}])}), "weights.npy holds object, expected float64"),
     (zipped(weights=b"no array"), "is no file of numpy arrays .*magic string"),
     (zipped(weights=b"\x93NUMPY\x03\x00"), r"weights.npy has version \(3, 0\)"),
     (zipped(weights=b"\x93NUMPY\x01\x00\xff\xff" + b" " * 65535), "is no file of numpy arrays .*[Hh]eader"),
@@ -98,7 +98,7 @@ def test_what_is_not_the_manifests_is_refused(content: bytes, message: str) -> N
 
 
 def test_a_name_that_is_there_twice() -> None:
-    stream = io.BytesIO(npz(**ARRAYS))
+    stream = io.BytesIO(npz(ARRAYS))
     with zipfile.ZipFile(stream, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("weights.npy", npy(ARRAYS["weights"]))
     with pytest.raises(StartError, match="has a name twice"):
@@ -124,14 +124,14 @@ def test_what_would_inflate_to_gigabytes_is_not_inflated() -> None:
 
 
 def test_a_file_of_the_folder_is_checked(folder: Path) -> None:
-    replace(folder, ("density",), npz(weights=np.ones(2)))
+    replace(folder, ("density",), npz({"weights": np.ones(2)}))
     with pytest.raises(StartError, match=f"{folder}/mixture.npz: has {{'weights'"):
         Detector.load(folder, Runtime("cpu"))
 
 
 def test_no_bytes_bring_the_check_to_another_end() -> None:
     generator = random.Random(0)
-    for content in (npz(**ARRAYS), npz(np.savez_compressed, **ARRAYS)):
+    for content in (npz(ARRAYS), npz(ARRAYS, np.savez_compressed)):
         for _ in range(1000):
             changed = bytearray(content)
             for _ in range(generator.randint(1, 4)):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from service import files
 from service.detector import Detector
 from service.errors import StartError
 from service.files import open_folder, read_file
@@ -41,7 +40,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path, monkeypat
             stream.write(b"y" * 50)
         return real(descriptor, count)
 
-    monkeypatch.setattr(files.os, "read", growing)
+    monkeypatch.setattr(os, "read", growing)
     with pytest.raises(StartError, match="a: has grown while it was read, at most 120 bytes are read"):
         read(path, 120)
 
@@ -52,7 +51,7 @@ def test_a_file_that_can_not_be_read_to_its_end_is_refused(tmp_path: Path, monke
     def failing(_: int, __: int) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(files.os, "read", failing)
+    monkeypatch.setattr(os, "read", failing)
     with pytest.raises(StartError, match=r"a: can't be read \(Input/output error\)"):
         read(tmp_path / "a")
 

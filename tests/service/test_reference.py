@@ -55,6 +55,12 @@ def test_rows_are_counted_however_many_there_are(reference: Reference, x: Matrix
     assert reference.count_unseen(many) == len(many) > ROWS_AT_ONCE
 
 
+def test_the_largest_values_add_up_without_a_warning(reference: Reference, x: Matrix) -> None:
+    largest = np.finfo(np.float32).max
+    for value in (largest, -largest, np.float32(1e-30)):
+        assert reference.count_unseen(np.full((3, x.shape[1]), value, np.float32)) == 0
+
+
 def test_numbers_alone_have_no_categories() -> None:
     thyroid = Reference(read_manifest(MODELS / "thyroid" / "1"))
     assert thyroid.count_unseen(np.zeros((5, 6), np.float32)) == 0

@@ -5,13 +5,13 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from service import signatures
 from service.__main__ import main
 from service.app import create_app
 from service.catalog import Catalog
@@ -273,7 +273,7 @@ def test_a_signature_that_can_not_be_written(folder: Path, key: Path, monkeypatc
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(signatures.tempfile, "mkstemp", full)
+    monkeypatch.setattr(tempfile, "mkstemp", full)
     with pytest.raises(StartError, match=r"manifest.json.sig: can't be written \(No space left on device\)"):
         sign_file(folder / "manifest.json", key)
 
