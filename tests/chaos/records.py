@@ -137,9 +137,8 @@ def written(value: Figure) -> str:
 
 
 def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
     try:
-        return subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
