@@ -14,11 +14,11 @@ PEERS := mosec mlserver litserve bentoml
 PEER_VENVS := $(PEERS:%=.venv-bench/%)
 # Tests in environments without PyTorch, which tests/conftest.py imports.
 APART := --numprocesses=0 -W default --confcutdir=tests/service
-OTHER_VENVS := .venv-ray .venv-kubernetes
+OTHER_VENVS := .venv-ray .venv-kubernetes .venv-chaos
 
 # Two benchmarks at once would measure each other.
 .NOTPARALLEL:
-.PHONY: help serve test test-all compose-test monitoring-test ray-test kubernetes-check kubernetes-rules check \
+.PHONY: help serve test test-all chaos compose-test monitoring-test ray-test kubernetes-check kubernetes-rules check \
 	bench bench-training bench-serving bench-offline reproduce format schema lock clean
 
 help:  ## show this list
@@ -32,6 +32,9 @@ test: $(VENV)/.complete  ## set up everything and run the tests that are quick a
 
 test-all: $(VENV)/.complete  ## run all tests, those that train on the public datasets too
 	$(BIN)/python -m pytest -m 'not monitoring and not compose and not ray and not kubernetes'
+
+chaos: $(VENV)/.complete .venv-chaos/.installed  ## try to break the service, for two hours; OPTIONS='--only 4 --scale 0.1' for less
+	$(BIN)/python -m tests.chaos $(OPTIONS)
 
 compose-test: $(VENV)/.complete  ## build the stack of docker-compose.yml and test it in the Docker engine there is
 	$(BIN)/python -m pytest -n0 -rfEP -m compose tests/compose
@@ -82,7 +85,7 @@ lock: $(VENV)/.complete  ## write constraints.txt and constraints-gpu.txt with t
 	$(BIN)/python .ci/lock.py $(VENV)/cpu.json $(VENV)/gpu.json
 
 clean:  ## remove the environments and caches
-	rm -rf .venv .venv-gpu .venv-bench .venv-ray .venv-kubernetes .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-gpu .venv-bench .venv-ray .venv-kubernetes .venv-chaos .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python $(PEER_VENVS:=/bin/python) $(OTHER_VENVS:=/bin/python):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -109,6 +112,11 @@ $(PEER_VENVS:=/.installed): .venv-bench/%/.installed: pyproject.toml constraints
 .venv-ray/.installed: pyproject.toml constraints.txt | .venv-ray/bin/python
 	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1'
 	$(call PIP,$(@D)/bin) --constraint constraints.txt --group ray-test --editable '.[cpu,ray]'
+	@touch $@
+
+.venv-chaos/.installed: pyproject.toml | .venv-chaos/bin/python
+	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1'
+	$(call PIP,$(@D)/bin) --group chaos
 	@touch $@
 
 .venv-kubernetes/.installed: pyproject.toml | .venv-kubernetes/bin/python

@@ -41,7 +41,7 @@ def read(body: Body, context: Context) -> NamedRows:
     address = address_of(context.query)
     body = bytes(body).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
     first, _, rest = body.partition(b"\n")
-    if (cells := first.count(b",") + 1) > MOST_COLUMNS:
+    if (cells := first.partition(b"\r")[0].count(b",") + 1) > MOST_COLUMNS:
         raise InvalidField("The first line", f"has {cells} cells", f"at most {MOST_COLUMNS}")
     names = _cells(_text(first)) if not any(byte in first for byte in UNUSUAL) else None
     if names is not None:

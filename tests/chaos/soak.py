@@ -299,7 +299,7 @@ def soaked(seconds: float, kept: Path | None = None, workers: int = WORKERS) -> 
         server = stack.enter_context(serving(log, workers=workers, models=models))
         await_ready(server, workers)
         swaps = stack.enter_context(coming_and_going(models))
-        every = min(SAMPLE_SECONDS, seconds / (10 * WINDOWS))
+        every = min(SAMPLE_SECONDS, seconds / (6 * WINDOWS))
         seen, traffic = soak(server, seconds, samples, every)
         return outcome(seen, traffic, swaps[0], has_traceback(log))
 
@@ -338,9 +338,8 @@ def outcome(seen: list[Vitals], traffic: Traffic, swaps: int, traceback: bool) -
         "connections that clients cut": traffic.sent["hung up"],
         "requests that were wrong on purpose": traffic.sent["bad"],
         "versions that came and went": swaps,
-        "resident MB in the middle": seen[len(seen) // 2].rss,
-        "resident MB at the end": seen[-1].rss,
-        "proportional MB at the end": seen[-1].pss,
+        "resident memory of the last half, MB": round(found.memory, 1),
+        "the most that was seen, MB": max(one.rss for one in seen),
         "drift of the last half, % of resident memory": round(100 * found.drift, 3),
         "spread of its medians, % of resident memory": round(100 * found.spread, 3),
         "file descriptors added": found.descriptors,

@@ -16,8 +16,8 @@ PAGE_BYTES = 4096
 MOST_DRIFT = 0.01
 """How much of its mean the memory of the last half may change by."""
 
-WINDOWS = 5
-"""Windows of the last half whose medians are compared, each long enough for whatever comes and goes."""
+WINDOWS = 10
+"""Windows of the last half whose medians are compared: what a long body takes while it is answered comes and goes."""
 
 MOST_DESCRIPTORS = 2
 """So many descriptors more are a connection that a median happens to meet, not a leak of one per minute."""
@@ -68,13 +68,15 @@ class Growth:
     """How the last half of a time compares with itself, and with what was before.
 
     Attributes:
-        drift: What the regression line of the memory rises by from the middle to the end, over its mean.
-        spread: The range of the medians of `WINDOWS` windows of it, over their mean.
+        memory: The mean of the medians of `WINDOWS` windows of the last half, in MB.
+        drift: What the regression line through these medians rises by from the first to the last, over their mean.
+        spread: Their range, over their mean.
         descriptors: Open files more in the last quarter than in the second, by their medians.
         threads: Threads more, the same way.
         processes: The numbers of processes that were seen.
     """
 
+    memory: float
     drift: float
     spread: float
     descriptors: float
@@ -91,14 +93,14 @@ def growth(samples: Sequence[Vitals]) -> Growth:
     if len(samples) < 4 * WINDOWS:
         raise ValueError(f"{len(samples)} samples, at least {4 * WINDOWS} are needed")
     last = samples[len(samples) // 2 :]
-    memory = np.array([one.rss for one in last])
-    slope = float(np.polyfit([one.at for one in last], memory, 1)[0])
-    medians = [float(np.median(window)) for window in np.array_split(memory, WINDOWS)]
+    medians = [float(np.median(window)) for window in np.array_split([one.rss for one in last], WINDOWS)]
+    memory, slope = statistics.mean(medians), float(np.polyfit(range(WINDOWS), medians, 1)[0])
     quarter = len(samples) // 4
     second, fourth = samples[quarter : 2 * quarter], samples[-quarter:]
     return Growth(
-        drift=slope * (last[-1].at - last[0].at) / float(memory.mean()),
-        spread=(max(medians) - min(medians)) / statistics.mean(medians),
+        memory=memory,
+        drift=slope * (WINDOWS - 1) / memory,
+        spread=(max(medians) - min(medians)) / memory,
         descriptors=statistics.median(s.descriptors for s in fourth) - statistics.median(s.descriptors for s in second),
         threads=statistics.median(s.threads for s in fourth) - statistics.median(s.threads for s in second),
         processes={one.processes for one in samples},

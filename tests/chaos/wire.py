@@ -11,6 +11,9 @@ PIECE = 2**18
 END_OF_HEADER = b"\r\n\r\n"
 
 
+CONTINUE = 100
+
+
 class Hang(Exception):
     """Nothing was answered in time, and the connection was not closed."""
 
@@ -62,14 +65,27 @@ class Wire:
         except OSError:
             return
 
-    def reply(self, seconds: float | None = None) -> Reply | None:
+    def reply(self, seconds: float | None = None, method: str = "POST") -> Reply | None:
         """Reads an answer, or returns None if the connection was closed instead.
+
+        Arguments:
+            seconds: How long it may take, unless that is said of everything.
+            method: The request's, for answers to HEAD have no body.
 
         Raises:
             Hang: There is none in time.
             Malformed: It is no HTTP.
         """
         deadline = time.monotonic() + (self.seconds if seconds is None else seconds)
+        while (found := self._answer(deadline, method)) and found.status == CONTINUE:
+            pass
+        return found
+
+    def close(self) -> None:
+        """Hangs up."""
+        self._socket.close()
+
+    def _answer(self, deadline: float, method: str) -> Reply | None:
         while (end := self._read.find(END_OF_HEADER)) < 0:
             if not self._more(deadline):
                 if self._read:
@@ -81,7 +97,10 @@ class Wire:
         if len(words) < 2 or words[0] not in ("HTTP/1.1", "HTTP/1.0") or not words[1].isdecimal():
             raise Malformed(f"no status line: {first!r}")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        if "content-length" in headers:
+        status = int(words[1])
+        if status == CONTINUE or method == "HEAD":
+            body = b""
+        elif "content-length" in headers:
             length = int(headers["content-length"])
             while len(self._read) < length:
                 if not self._more(deadline):
@@ -93,11 +112,7 @@ class Wire:
             while self._more(deadline):
                 pass
             body, self._read = self._read, b""
-        return Reply(int(words[1]), headers, body)
-
-    def close(self) -> None:
-        """Hangs up."""
-        self._socket.close()
+        return Reply(status, headers, body)
 
     def _chunks(self, deadline: float) -> bytes:
         parts = []
