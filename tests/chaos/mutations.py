@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tests.chaos.samples import JSON, PACK, RAW, WAYS, Sample, packed, rows_of
+from tests.chaos.variants import vary
 from tests.chaos.wire import END_OF_HEADER, request
 
 TOKENS = [
@@ -55,7 +56,10 @@ PATHS = (
 )  # fmt: skip
 METHODS = ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "BREW", "post")
 
-MOST_CHANGES = 4
+CHANGES_AT_ONCE = (1, 1, 1, 1, 2, 2, 4)
+
+VARIED = 0.5
+"""The share of cases that are made of a seldom way to write rows."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,13 @@ class Case:
 def case_of(seed: int, number: int) -> Case:
     """Makes a case: its body is changed, or its header, or its framing; or it is no HTTP at all."""
     draw = random.Random(f"{seed}:{number}")
-    sample = draw.choice(WAYS)(rows_of(draw.choice((1, 1, 2, 3, 17)), draw.randrange(100)))
-    (kind,) = draw.choices(("body", "packed", "header", "framing", "garbage"), (60, 12, 20, 7, 1))
+    x = rows_of(draw.choice((1, 1, 2, 3, 17)), draw.randrange(100))
+    sample = vary(x, draw) if draw.random() < VARIED else draw.choice(WAYS)(x)
+    (kind,) = draw.choices(("variant", "body", "packed", "header", "framing", "garbage"), (20, 50, 7, 15, 7, 1))
     name = f"--seed {seed} --case {number}"
-    if kind == "body":
+    if kind == "variant":
+        sample = vary(x, draw)
+    elif kind == "body":
         sample = replace(sample, body=changed(sample.body, draw))
     elif kind == "packed":
         encoding = draw.choice(list(PACK))
@@ -101,7 +108,7 @@ def case_of(seed: int, number: int) -> Case:
 
 def changed(body: bytes, draw: random.Random) -> bytes:
     """Changes a body in one to a few places."""
-    for _ in range(draw.randint(1, MOST_CHANGES)):
+    for _ in range(draw.choice(CHANGES_AT_ONCE)):
         body = draw.choice(CHANGES)(body, draw)
     return body
 
