@@ -141,7 +141,7 @@ class TooManyRows(ServiceError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     kind = "too_many_rows"
 
-    def __init__(self, field: str, rows: int, limit: int) -> None:
+    def __init__(self, field: str, rows: int | str, limit: int) -> None:
         super().__init__(f"{field} has {rows} rows, at most {limit} are taken per request.")
 
 

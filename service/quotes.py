@@ -7,7 +7,7 @@ LONGEST = 60
 """Characters of a value that an error repeats."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unrepresentable:
     """A number of a body that Python's floats have no value for, as it was written."""
 

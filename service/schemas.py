@@ -145,11 +145,29 @@ def in_path(name: str) -> dict[str, Any]:
     return {"parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]}
 
 
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Describes a model in one piece: references would be looked for where OpenAPI's document has nothing."""
+    schema = model.model_json_schema()
+    definitions: dict[str, Any] = schema.pop("$defs", {})
+
+    def resolved(part: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+        if isinstance(part, list):
+            return [resolved(entry) for entry in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return resolved(definitions[part["$ref"].rpartition("/")[2]])
+        return {name: resolved(entry) for name, entry in part.items()}
+
+    found: dict[str, Any] = resolved(schema)
+    return found
+
+
 def body_of(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
     """Describes a request's body for OpenAPI; the body itself is read by `service.formats`."""
     binary = {"schema": {"type": "string", "format": "binary"}}
     content = dict.fromkeys(FORMATS, binary) | {
-        "application/json": {"schema": model.model_json_schema(), "example": example},
+        "application/json": {"schema": schema_of(model), "example": example},
         "text/csv": {"schema": {"type": "string"}},
     }
     text = "which model rows are for that are not JSON"

@@ -8,16 +8,20 @@ import codecs
 import csv
 import io
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import MalformedBody, WrongWidth
+from service.errors import InvalidField, MalformedBody, TooManyRows, WrongWidth
 from service.formats import json
 from service.formats.query import address_of
 from service.formats.rows import TOO_LARGE, Answer, Body, Context, NamedRows, check_rows, refuse_value
 
 MEDIA_TYPE = "text/csv"
+
+MOST_COLUMNS = 2**16
+"""Cells of the first line: more would take much memory before a model could say how many it wants."""
 
 UNUSUAL = b'[]{}"'
 """Bytes that only the slow reading takes."""
@@ -30,17 +34,20 @@ def read(body: Body, context: Context) -> NamedRows:
         MalformedBody: The body is not UTF-8, or has an open quotation mark.
         WrongWidth: A row has more or fewer values than the first.
         InvalidValue: A value is not a number, or is not finite.
-        InvalidField: There are no rows, or the query doesn't say which model they are for.
+        InvalidField: There are no rows, the first line has cells without end, or the query doesn't say which model they
+            are for.
         TooManyRows: There are more rows than one request may carry.
     """
     address = address_of(context.query)
     body = bytes(body).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
     first, _, rest = body.partition(b"\n")
+    if (cells := first.partition(b"\r")[0].count(b",") + 1) > MOST_COLUMNS:
+        raise InvalidField("The first line", f"has {cells} cells", f"at most {MOST_COLUMNS}")
     names = _cells(_text(first)) if not any(byte in first for byte in UNUSUAL) else None
     if names is not None:
         if all(map(_is_number, names)):
             names, rest = None, body
-        values = _read_fast(rest)
+        values = _read_fast(rest, context.max_rows)
         if values is not None:
             check_rows(context, len(values))
             if names is not None and len(names) != values.shape[1]:
@@ -64,21 +71,24 @@ def write(answer: Answer) -> bytes:
     return stream.getvalue().encode()
 
 
-def _read_fast(rest: bytes) -> NDArray[np.float64] | None:
+def _read_fast(rest: bytes, max_rows: int) -> NDArray[np.float64] | None:
     rest = rest.strip()
-    if not rest or any(byte in rest for byte in UNUSUAL):
+    if not rest or rest.count(b"\n") >= max_rows or any(byte in rest for byte in UNUSUAL):
         return None
     return json.matrix_of(b"[[" + rest.replace(b"\n", b"],[") + b"]]")
 
 
 def _read_strictly(text: str, context: Context) -> tuple[NDArray[np.float64], Sequence[str] | None]:
     try:
-        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+        filled = (line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line)
+        lines = list(islice(filled, context.max_rows + 2))  # names, and a row too many
     except csv.Error as error:
         raise MalformedBody(f"The body is no CSV: {error}.") from None
     names = None
     if lines and not all(map(_is_number, lines[0])):
         names = [cell.strip() for cell in lines.pop(0)]
+    if len(lines) > context.max_rows:
+        raise TooManyRows(context.field, f"more than {context.max_rows}", context.max_rows)
     check_rows(context, len(lines))
     width = len(names or lines[0])
     for i, line in enumerate(lines):

@@ -42,6 +42,10 @@ MEDIA_TYPE = "application/json"
 FIELDS = ("dataset", "version", "vectors or latents")
 """What a body has; the version may be missing."""
 
+FEW_LISTS = 1000
+"""Lists and objects that a body may have beside its rows. What has more is refused before it is read strictly, which
+takes twenty times its bytes of memory if it is nothing but brackets."""
+
 LONG = 2**16
 """Bytes from which on numpy counts faster than `bytes.count`."""
 
@@ -54,23 +58,21 @@ class JsonRows:
     Arguments:
         address: Which model the rows are for.
         context: What is known beside the body.
-        body: The body itself, for the strict reading.
-        rows: The rows, all of the same length, or None if only the strict reading can tell what they are.
+        rows: The rows, all of the same length; or as the strict reading has them, whatever they are.
     """
 
-    __slots__ = ("_body", "_context", "_rows", "address")
+    __slots__ = ("_context", "_rows", "address")
 
-    def __init__(self, address: Address, context: Context, body: Body, rows: NDArray[np.float64] | None) -> None:
+    def __init__(self, address: Address, context: Context, rows: NDArray[np.float64] | list[Any]) -> None:
         self.address = address
         self._context = context
-        self._body = body
         self._rows = rows
 
     def matrix(self, columns: Sequence[str]) -> Matrix:
         """Returns the rows as a matrix (N, M); `RowsRequest` has the errors."""
         field, rows = self._context.field, self._rows
-        if rows is None:
-            return strict_matrix(strict_document(self._body)[field], field, columns)
+        if isinstance(rows, list):
+            return strict_matrix(rows, field, columns)
         check_width(field, 0, rows.shape[1], columns)
         return as_float32(rows, field)
 
@@ -87,10 +89,10 @@ def read(body: Body, context: Context) -> JsonRows:
     if found:
         address, rows = found
         check_rows(context, len(rows))
-        return JsonRows(address, context, body, rows)
-    address, listed = check_fields(strict_document(body), context)
+        return JsonRows(address, context, rows)
+    address, listed = check_fields(strict_document(body, context.max_rows), context)
     check_rows(context, len(listed))
-    return JsonRows(address, context, body, None)
+    return JsonRows(address, context, listed)
 
 
 def write(answer: Answer) -> bytes:
@@ -123,12 +125,17 @@ def check_fields(document: object, context: Context) -> tuple[Address, list[Any]
     return Address(dataset, version), rows
 
 
-def strict_document(body: Body) -> Any:  # noqa: ANN401 - whatever JSON holds
+def strict_document(body: Body, max_rows: int) -> Any:  # noqa: ANN401 - whatever JSON holds
     """Reads JSON so that nothing is lost: duplicate keys are refused, numbers without a value keep their text.
 
     Raises:
         MalformedBody: The body is not UTF-8, not JSON, nested too deeply, or has a key twice.
+        InvalidField: It is long, and has more lists and objects than that many rows need.
     """
+    if len(body) > KEPT_BYTES:
+        brackets, most = body.count(b"[") + body.count(b"{"), max_rows + FEW_LISTS
+        if brackets > most:
+            raise InvalidField("The body", f"has {brackets} opening brackets", f"at most {most} for {max_rows} rows")
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
@@ -179,6 +186,8 @@ def _read_fast(body: Body, context: Context) -> tuple[Address, NDArray[np.float6
             return None  # another field, or one twice, or a version that is null
         if not (isinstance(dataset, str) and isinstance(rows, simdjson.Array)):
             return None
+        if len(rows) > context.max_rows:
+            check_rows(context, len(rows))
         if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
             return None
         matrix = _matrix(rows, body)

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Sequence
 
@@ -13,11 +14,18 @@ from service.errors import InvalidField, MalformedBody
 from service.formats.query import address_of
 from service.formats.rows import Address, Answer, Body, Context, as_float32, check_rows, check_width
 from service.graphs import Matrix
+from service.quotes import shorten
 
 MEDIA_TYPE = "application/x-npy"
 
 LONGEST_HEADER = 10_000
 """Bytes of a header, which is a Python literal: numpy's own bound against deep nesting."""
+
+
+LONGEST_REASON = 120
+"""Characters of what numpy says of a header, which it repeats."""
+
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 class NpyRows:
@@ -64,7 +72,7 @@ def read(body: Body, context: Context) -> NpyRows:
                 else npy.read_array_header_2_0(stream, max_header_size=LONGEST_HEADER)
             )
     except Exception as error:  # noqa: BLE001 - a header is a Python literal, whose parsers raise what they like
-        raise MalformedBody(f"The body is no .npy file: {str(error) or type(error).__name__}.") from None
+        raise MalformedBody(f"The body is no .npy file: {_reason(error)}.") from None
     if dtype.kind not in "fiu" or len(shape) != 2:
         raise InvalidField("The body", f"is an array of {dtype} and shape {shape}", "a matrix of real numbers")
     if min(shape) < 0:
@@ -75,6 +83,11 @@ def read(body: Body, context: Context) -> NpyRows:
     check_rows(context, shape[0])
     values = np.ndarray(shape, dtype, body, offset=stream.tell(), order="F" if by_columns else "C")
     return NpyRows(address, context.field, values)
+
+
+def _reason(error: Exception) -> str:
+    """Says why a header could not be read, without its length and without where in memory anything was."""
+    return shorten(ADDRESS.sub("", str(error).partition("\n")[0]) or type(error).__name__, LONGEST_REASON)
 
 
 def write(answer: Answer) -> bytes:

@@ -25,6 +25,12 @@ JSON_BYTES = "Inference-Header-Content-Length"
 LARGEST_INTEGER = 2**63 - 1
 """The largest size that the protocol has a number for."""
 
+MOST_FIELDS = 64
+"""So many fields or list entries outside of the data are read fast: simdjson looks for each from the beginning."""
+
+MOST_SIZES = 8
+"""Sizes of a shape that an error repeats."""
+
 SHARED_MEMORY = "shared_memory_region"
 
 
@@ -72,7 +78,7 @@ def read(body: Body, json_bytes: bytes | None, model: Model, max_rows: int) -> A
         TooManyRows: There are more rows than one request may carry.
     """
     text, binary = split(body, json_bytes)
-    document = read_document(text)
+    document = read_document(text, max_rows)
     if not isinstance(document, dict):
         raise InvalidField("The body", f"is {describe(document)}", "an object")
     request_id = document.get("id")
@@ -103,14 +109,15 @@ def split(body: Body, json_bytes: bytes | None) -> tuple[Body, memoryview]:
     return (body if length == len(body) else body[:length]), memoryview(body)[length:]
 
 
-def read_document(text: Body) -> Any:  # noqa: ANN401 - whatever JSON holds
+def read_document(text: Body, max_rows: int) -> Any:  # noqa: ANN401 - whatever JSON holds
     """Reads JSON, with numbers of tensors as arrays where nothing is unusual about them.
 
     Raises:
         MalformedBody: It is not UTF-8, not JSON, nested too deeply, or has a key twice.
+        InvalidField: It is long, and has more lists and objects than that many rows need.
     """
     found = _read_fast(text)
-    return strict_document(text) if found is None else found
+    return strict_document(text, max_rows) if found is None else found
 
 
 def only_input(document: dict[str, Any], tensor: Tensor) -> dict[str, Any]:
@@ -176,6 +183,8 @@ def read_shape(entry: dict[str, Any], tensor: Tensor) -> Shape:
     field, width, shape = f"{tensor.name}.shape", tensor.shape[1], entry.get("shape")
     if not isinstance(shape, list):
         raise InvalidField(field, _found(entry, "shape"), f"[rows, {width}]")
+    if len(shape) > MOST_SIZES:
+        raise InvalidField(field, f"has {len(shape)} sizes", f"[rows, {width}]")
     for i, size in enumerate(shape):
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= LARGEST_INTEGER:
             raise InvalidField(f"{field}[{i}]", f"is {describe(size)}", "a number that is not negative")
@@ -274,7 +283,11 @@ def write(model: Model, asked: Asked, answer: Answer) -> tuple[bytes, int | None
 
 def is_utf8(text: str) -> bool:
     """Tells whether a text has no lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse(parameters: dict[str, Any], name: str, place: str) -> None:
@@ -321,6 +334,8 @@ def _numbers(data: Any, brackets: int) -> NDArray[np.float64]:  # noqa: ANN401 -
 def _names(found: Any) -> list[str]:  # noqa: ANN401
     if not isinstance(found, simdjson.Object):
         raise TypeError("no object")
+    if len(found) > MOST_FIELDS:
+        raise ValueError("too many to look for one by one")
     names = list(found)
     if len(set(names)) != len(names):
         raise ValueError("a key is there twice")
@@ -331,6 +346,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
     if isinstance(value, simdjson.Object):
         return {name: _plain(value[name]) for name in _names(value)}
     if isinstance(value, simdjson.Array):
+        if len(value) > MOST_FIELDS:
+            raise ValueError("too long to be anything but data")
         return [_plain(inner) for inner in value]
     return value
 

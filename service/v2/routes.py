@@ -13,7 +13,7 @@ from service.inference import Operation, Reply, Work, conclude
 from service.ledger import Observation
 from service.observation import PROTOCOL, observation
 from service.routes import EXAMPLE, service_of
-from service.schemas import in_path
+from service.schemas import in_path, schema_of
 from service.v2 import schemas
 from service.v2.bodies import JSON_BYTES, Asked, read, write
 from service.v2.models import Model, Tensor, all_models, find_model, versions_of
@@ -51,7 +51,7 @@ INFER_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": schemas.InferRequest.model_json_schema(), "example": EXAMPLE_REQUEST},
+            "application/json": {"schema": schema_of(schemas.InferRequest), "example": EXAMPLE_REQUEST},
         },
     }
 }

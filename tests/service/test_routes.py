@@ -1,6 +1,7 @@
 """Every route by HTTP, with good input and with every kind of bad input."""
 
 import json
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -192,3 +193,13 @@ def test_the_documented_example_works(client: TestClient) -> None:
             if method == "post" and "requestBody" in operation and "{" not in path:
                 example = operation["requestBody"]["content"]["application/json"]["example"]
                 assert client.post(path, json=example).status_code == 200, path
+
+
+def test_every_reference_of_openapi_leads_somewhere(client: TestClient) -> None:
+    openapi = client.get("/openapi.json").json()
+    references = re.findall(r'"\$ref": "([^"]*)"', json.dumps(openapi))
+    assert references
+    for reference in set(references):
+        found = openapi
+        for name in reference.removeprefix("#/").split("/"):
+            found = found[name]

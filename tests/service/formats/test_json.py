@@ -25,7 +25,7 @@ def read(body: str) -> Matrix:
 
 
 def read_strictly(body: str) -> Matrix:
-    return strict_matrix(strict_document(body.encode())["vectors"], "vectors", COLUMNS)
+    return strict_matrix(strict_document(body.encode(), 100)["vectors"], "vectors", COLUMNS)
 
 
 def document(rows: str) -> str:
