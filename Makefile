@@ -14,19 +14,11 @@ PEERS := mosec mlserver litserve bentoml
 PEER_VENVS := $(PEERS:%=.venv-bench/%)
 # Tests in environments without PyTorch, which tests/conftest.py imports.
 APART := --numprocesses=0 -W default --confcutdir=tests/service
-<<<<<<< HEAD
 OTHER_VENVS := .venv-ray .venv-kubernetes .venv-audit .venv-chaos
 
 # Two benchmarks at once would measure each other.
 .NOTPARALLEL:
 .PHONY: help serve test test-all compose-test monitoring-test ray-test kubernetes-check kubernetes-rules check audit chaos \
-=======
-OTHER_VENVS := .venv-ray .venv-kubernetes .venv-chaos
-
-# Two benchmarks at once would measure each other.
-.NOTPARALLEL:
-.PHONY: help serve test test-all chaos compose-test monitoring-test ray-test kubernetes-check kubernetes-rules check \
->>>>>>> f85b07a01f29b68cc752ecf4342508d1f7ec8123
 	bench bench-training bench-serving bench-offline reproduce format schema lock clean
 
 help:  ## show this list
@@ -96,11 +88,7 @@ lock: $(VENV)/.complete  ## write constraints.txt and constraints-gpu.txt with t
 	$(BIN)/python .ci/lock.py $(VENV)/cpu.json $(VENV)/gpu.json
 
 clean:  ## remove the environments and caches
-<<<<<<< HEAD
 	rm -rf .venv .venv-gpu .venv-bench .venv-ray .venv-kubernetes .venv-audit .venv-chaos .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-=======
-	rm -rf .venv .venv-gpu .venv-bench .venv-ray .venv-kubernetes .venv-chaos .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
->>>>>>> f85b07a01f29b68cc752ecf4342508d1f7ec8123
 
 $(BIN)/python $(PEER_VENVS:=/bin/python) $(OTHER_VENVS:=/bin/python):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -129,18 +117,17 @@ $(PEER_VENVS:=/.installed): .venv-bench/%/.installed: pyproject.toml constraints
 	$(call PIP,$(@D)/bin) --constraint constraints.txt --group ray-test --editable '.[cpu,ray]'
 	@touch $@
 
-<<<<<<< HEAD
 .venv-audit/.installed: pyproject.toml constraints.txt | .venv-audit/bin/python
 	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1'
 	$(call PIP,$(@D)/bin) --group audit
 	$(@D)/bin/python -m venv --without-pip --clear $(@D)/serving
 	$(@D)/bin/python -m pip --python $(@D)/serving/bin/python install --quiet --disable-pip-version-check \
 		--constraint constraints.txt '.[cpu]'
-=======
+	@touch $@
+
 .venv-chaos/.installed: pyproject.toml | .venv-chaos/bin/python
 	$(call PIP,$(@D)/bin) --upgrade 'pip>=25.1'
 	$(call PIP,$(@D)/bin) --group chaos
->>>>>>> f85b07a01f29b68cc752ecf4342508d1f7ec8123
 	@touch $@
 
 .venv-kubernetes/.installed: pyproject.toml | .venv-kubernetes/bin/python
