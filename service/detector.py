@@ -145,22 +145,23 @@ class Detector:
         """Checks that the examples still have the results they were exported with.
 
         Raises:
-            StartError: The examples can't be read, or a result differs by more than `TOLERANCE`.
+            StartError: The examples can't be read, a graph fails on them, or a result differs by more than `TOLERANCE`.
         """
         try:
             rows = ExampleRows.model_validate_json(examples)
             count, manifest = self.manifest.examples.rows, self.manifest
             x = _example_matrix("x", rows.x, (count, manifest.width))
             z = _example_matrix("z", rows.z, (count, manifest.latent_width))
-            results: dict[str, tuple[NDArray[Any], Any]] = {
-                "score": (self.score(x).scores, rows.score),
-                "z": (self.encode(x), rows.z),
-                "x_hat": (self.decode(z), rows.x_hat),
-            }
-            for name, (got, listed) in results.items():
-                _compare(name, got, np.asarray(listed, dtype=np.float64), path)
+            for name, got in self._results(x, z, path).items():
+                _compare(name, got, np.asarray(getattr(rows, name), dtype=np.float64), path)
         except (ValidationError, ValueError) as error:
             raise StartError(f"{path}: {error}") from error
+
+    def _results(self, x: Matrix, z: Matrix, path: Path) -> dict[str, NDArray[Any]]:
+        try:
+            return {"score": self.score(x).scores, "z": self.encode(x), "x_hat": self.decode(z)}
+        except Exception as error:  # onnxruntime's exceptions have no common base but this
+            raise StartError(f"{path}: onnxruntime can't run the graphs on them ({error})") from error
 
     def run(self, graph: GraphName, rows: Matrix) -> Matrix:
         """Returns what a graph makes of rows; each row's result is the same whatever the others are."""

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from numpy.typing import NDArray
 
 from service.detector import Detector
 from service.errors import StartError
@@ -90,6 +92,45 @@ def test_a_graph_of_another_kind(folder: Path) -> None:
     with pytest.raises(
         StartError, match=r"scorer.onnx: output of the scorer is \[\('z', .*the manifest has \[\('score'"
     ):
+        Detector.load(folder, CPU)
+
+
+def scorer(*nodes: onnx.NodeProto, **constants: NDArray[np.int64]) -> bytes:
+    """Makes a graph that takes rows as the shipped scorer does."""
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 6])
+    score = onnx.helper.make_tensor_value_info("score", onnx.TensorProto.FLOAT, ["N"])
+    initialisers = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "graph", [x], [score], initialisers)
+    content: bytes = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
+    ).SerializeToString()
+    return content
+
+
+def test_a_graph_that_fails(folder: Path) -> None:
+    fives = onnx.helper.make_node("Reshape", ["x", "shape"], ["fives"])
+    total = onnx.helper.make_node("ReduceSum", ["fives", "axis"], ["score"], keepdims=0)
+    replace(folder, ("graphs", "scorer"), scorer(fives, total, shape=np.array([-1, 5]), axis=np.array([1])))
+    with pytest.raises(
+        StartError, match=rf"{folder}/examples.json: onnxruntime can't run the graphs on them \(.*Reshape"
+    ):
+        Detector.load(folder, CPU)
+
+
+def test_a_graph_whose_results_are_not_one_per_row(folder: Path) -> None:
+    node = onnx.helper.make_node("Reshape", ["x", "shape"], ["score"])
+    replace(folder, ("graphs", "scorer"), scorer(node, shape=np.array([-1])))
+    with pytest.raises(StartError, match=r"score has shape \(96,\), the examples have \(16,\)"):
+        Detector.load(folder, CPU)
+
+
+def test_a_graph_with_a_tensor_in_another_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever folder the service was started in."""
+    model = onnx.load(folder / "scorer.onnx")
+    onnx.save(model, tmp_path / "scorer.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+    monkeypatch.chdir(tmp_path)
+    replace(folder, ("graphs", "scorer"), (tmp_path / "scorer.onnx").read_bytes())
+    with pytest.raises(StartError, match=f"{folder}/scorer.onnx: has external_data, a tensor in another file"):
         Detector.load(folder, CPU)
 
 

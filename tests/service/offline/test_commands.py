@@ -12,6 +12,7 @@ from service.__main__ import main
 from service.offline import commands
 from service.offline.progress import Progress
 from service.settings import Settings
+from service.signatures import generate_key, sign_file
 from tests.server import MODELS, ROOT, SECONDS, environment
 from tests.service.offline.conftest import Score
 from tests.service.offline.tables import thyroid, write
@@ -114,6 +115,18 @@ def test_a_broken_model_is_named(score: Score, source: Path, folder: Path, monke
     monkeypatch.setenv("RADOGAGA_MODELS", str(folder.parents[1]))
     (folder / "scorer.onnx").write_bytes(b"")
     assert score(source).error.startswith(f"{folder}/scorer.onnx: sha256 is e3b0c442")
+
+
+def test_demanded_signatures_are_demanded_here_too(
+    score: Score, source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = source.parent / "key"
+    generate_key(key, "ours")
+    monkeypatch.setenv("RADOGAGA_MODELS", str(folder.parents[1]))
+    monkeypatch.setenv("RADOGAGA_SIGNERS", f"{key}.pub")
+    assert score(source).error.startswith(f"{folder}/manifest.json.sig: can't be read (No such file or directory)")
+    sign_file(folder / "manifest.json", key)
+    assert score(source).summary["rows"] == 100
 
 
 def test_ctrl_c_is_an_exit_status_of_its_own(score: Score, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What Ray would run, without Ray."""
 
 import json
+import pickle
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from service.offline.ray import Cluster, Scorer, task_of
 from service.offline.scoring import Options, Task
 from service.offline.tables import Part
 from service.runtime import Runtime
+from service.signatures import Signers, generate_key
 from tests.server import MODELS
 from tests.service.offline.tables import changed, detector, thyroid, write
 
@@ -67,6 +69,14 @@ def test_an_actor_hands_over_what_is_wrong_with_its_model(
     found = Scorer(FOLDER, sha256, runtime, Options())(blocks(Task(Part(str(source)), str(tmp_path / "out"))))
     assert found["error"][0].startswith(error)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_actor_demands_signatures(tmp_path: Path) -> None:
+    generate_key(tmp_path / "key", "ours")
+    signers = pickle.loads(pickle.dumps(Signers.load(tmp_path / "key.pub")))  # noqa: S301 - as Ray hands them over
+    scorer = Scorer(FOLDER, SHA256, Runtime("cpu"), Options(), signers)
+    found = scorer(blocks(Task(Part("x"), "y")))
+    assert found["error"][0].startswith(f"{FOLDER}/manifest.json.sig: can't be read")
 
 
 def test_an_actor_without_its_model_s_folder_says_so(tmp_path: Path) -> None:
