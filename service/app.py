@@ -98,6 +98,8 @@ def create_app(
     app.include_router(router)
     app.include_router(protocol_router)
     app.include_router(page.router)
+    if access is not None:
+        page.describe_keys(app)
     app.add_middleware(ObservationMiddleware, observer=service.observer)
     app.add_exception_handler(ServiceError, answer_service_error)
     app.add_exception_handler(HTTPException, answer_http_exception)

@@ -106,6 +106,9 @@ class LaneProtocol(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
 
+    _access: Access | None = None
+    """Who may ask for what; everybody for everything, unless given."""
+
     _header_bytes: int | None = None
     """Bytes that have come of a header or a trailer that is incomplete, if one is, behind those it began with."""
 
@@ -123,6 +126,12 @@ class LaneProtocol(HttpToolsProtocol):
 
     _idle_since: float | None = None
     """When the last answer was sent, by the event loop's clock, if nothing has come since."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins a connection."""
+        super().connection_made(transport)
+        service = getattr(self.app.state, "service", None) if hasattr(self.app, "state") else None
+        self._access = service.observer.access if service else None
 
     def data_received(self, data: bytes) -> None:
         """Reads bytes; a request that is incomplete with them may wait for the rest, but not for long."""
@@ -183,10 +192,9 @@ class LaneProtocol(HttpToolsProtocol):
             self._begin_asgi()
             return
         headers, key = dict(self.headers), ""
-        access: Access | None = self.app.state.service.observer.access
-        if access is not None:
+        if self._access is not None:
             try:
-                key = access.holder(SCORE, headers)
+                key = self._access.holder(SCORE, headers)
             except Refused:
                 self._begin_asgi()  # which refuses it without waiting for its body
                 return

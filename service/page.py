@@ -3,8 +3,9 @@
 import base64
 import hashlib
 import re
+from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse
 
@@ -28,6 +29,22 @@ async def docs() -> HTMLResponse:
     )
     page.headers["content-security-policy"] = policy(bytes(page.body).decode())
     return page
+
+
+def describe_keys(app: FastAPI) -> None:
+    """Lets the interface say that keys are needed, so that the page has a place for one."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = plain()
+        schema.setdefault("components", {})["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        schema["security"] = [{"bearer": []}, {"header": []}]
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def policy(page: str) -> str:

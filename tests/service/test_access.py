@@ -315,6 +315,9 @@ def test_what_needs_no_key(guarded: Guarded) -> None:
         ):
             assert client.get(path).status_code == 200, path
             assert client.get(path, headers={"x-api-key": "wrong"}).status_code == 200, path
+        interface = client.get("/openapi.json").json()
+        assert interface["security"] == [{"bearer": []}, {"header": []}]
+        assert set(interface["components"]["securitySchemes"]) == {"bearer", "header"}
 
 
 @pytest.mark.parametrize("path", ["/score", "/sc%6fre", "/unknown", "/v2/models/thyroid/infer"])
@@ -452,6 +455,7 @@ def test_a_service_that_should_ask_for_keys_does_not_start_without(
 
 
 def test_without_keys_everything_is_open_and_no_header_is_read(client: httpx.Client) -> None:
+    assert "security" not in client.get("/openapi.json").json()
     for headers in ({}, {"authorization": "Bearer nonsense"}):
         assert client.get("/metrics", headers=headers).status_code == 200
         assert client.get("/datasets", headers=headers).status_code == 200

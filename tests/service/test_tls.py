@@ -112,6 +112,20 @@ def test_all_is_served_by_https_and_renewed(tmp_path: Path, workers: int) -> Non
         assert any("the certificate of before is used" in str(line["message"]) for line in server.lines())
 
 
+def test_the_lane_answers_by_https(tmp_path: Path) -> None:
+    """It does if it answers although the way through ASGI is blocked."""
+    certificate, key = make(tmp_path)
+    blocked = "from service import inference, __main__ as program; inference.Service.answer = None; program.main()"
+    command = [sys.executable, "-c", blocked]
+    with serving(tmp_path / "log", command, tls_certificate=certificate, tls_key=key) as server:
+        server.wait(1)
+        with connect(server, certificate) as connection:
+            connection.sendall(request())
+            assert read(connection)[0] == 200
+            connection.sendall(request(path="/sc%6fre"))
+            assert read(connection)[0] == 500
+
+
 def test_old_versions_and_plain_http_are_refused(tmp_path: Path) -> None:
     certificate, key = make(tmp_path)
     with serving(tmp_path / "log", tls_certificate=certificate, tls_key=key) as server:
