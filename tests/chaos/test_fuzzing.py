@@ -22,7 +22,8 @@ from tests.server import ROOT, serving
 FEW = 800
 
 
-def test_the_service_stands_a_few_hundred_cases_of_each_format(tmp_path: Path) -> None:
+def test_the_service_stands_a_few_hundred_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzzing, "QUIET", 0.1)
     with serving(tmp_path / "log", body_seconds=0.2) as server, server.client():
         fuzzer = Fuzzer(server.url())
         fuzzer.run(1, FEW)
