@@ -67,5 +67,5 @@ def read(status: int, text: str) -> Documented:
     requests = int(found[1])
     if status == 0:
         return Documented(requests)
-    failures = text.partition("FAILURES")[2] or text.partition("SUMMARY")[2]
-    return Documented(requests, [f"schemathesis: {failures.strip(' =')[:4000]}"])
+    failures = (text.partition("FAILURES")[2] or text.partition("SUMMARY")[2] or text).strip(" =\n")
+    return Documented(requests, [f"schemathesis: {failures[:4000]}"])

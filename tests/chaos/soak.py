@@ -257,7 +257,7 @@ def soak(server: Server, seconds: float, samples: Path, every: float = SAMPLE_SE
                 vitals = look(server.process.pid, began)
                 keep(samples, vitals)
                 seen += [vitals] if vitals.at >= seconds * WARM_UP_SHARE else []
-            time.sleep(min(every, 0.05))
+            time.sleep(min(every / 2, 0.05))
     finally:
         ended.set()
         thread.join()
@@ -299,7 +299,7 @@ def soaked(seconds: float, kept: Path | None = None, workers: int = WORKERS) -> 
         server = stack.enter_context(serving(log, workers=workers, models=models))
         await_ready(server, workers)
         swaps = stack.enter_context(coming_and_going(models))
-        every = min(SAMPLE_SECONDS, seconds / (6 * WINDOWS))
+        every = min(SAMPLE_SECONDS, seconds / (10 * WINDOWS))
         seen, traffic = soak(server, seconds, samples, every)
         return outcome(seen, traffic, swaps[0], has_traceback(log))
 
