@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from service.access import Access
 from service.app import create_app
 from service.commands import key, threshold
+from service.connections import allow_files
 from service.errors import StartError
 from service.lane import LaneProtocol
 from service.logs import configure_logging
@@ -78,6 +79,7 @@ def main() -> int:
     except StartError as error:
         print(f"the service did not start: {error}", file=sys.stderr)
         return 1
+    allow_files(settings.max_connections)
     if settings.workers > 1:
         return serve_by_workers(configuration("service.workers:application", settings, factory=True), settings.workers)
     return serve(settings)

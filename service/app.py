@@ -16,6 +16,7 @@ from starlette.responses import Response
 from service import page
 from service.access import Access
 from service.catalog import Catalog
+from service.draining import drain_on_sigterm
 from service.errors import ServiceError, StartError
 from service.following import follow
 from service.inference import Service
@@ -73,6 +74,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(load_models(service, on_start_error))
+        drain_on_sigterm(service)
         tasks = [asyncio.create_task(follow_when_loaded(service, loading))]
         if metrics.shared:
             tasks.append(asyncio.create_task(publish_regularly(service)))

@@ -10,7 +10,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from service.batching import Done, Elsewhere, Run
+from service.batching import Check, Done, Elsewhere, Run, anyway
 from service.graphs import Matrix
 
 
@@ -38,8 +38,11 @@ class Threads:
         """The number of rows whose graph waits."""
         return sum(self._rows[self._number :])
 
-    def submit(self, graph: Run, rows: Matrix, done: Done) -> None:
-        """Takes rows (N, *) through a graph in a thread, and tells `done` on the event loop what came of it."""
+    def submit(self, graph: Run, rows: Matrix, done: Done, check: Check = anyway) -> None:
+        """Takes rows (N, *) through a graph in a thread, and tells `done` on the event loop what came of it.
+
+        `check` is called in the thread, right before the graph; an error that it raises is what came of it.
+        """
         loop = asyncio.get_running_loop()
         self._rows.append(len(rows))
 
@@ -51,6 +54,7 @@ class Threads:
             results: Matrix | Exception
             started = time.perf_counter()
             try:
+                check()
                 results = graph(rows)
             except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
                 results = error
@@ -75,9 +79,9 @@ class Aside(Elsewhere):
         self._threads = threads
         self._run = run
 
-    def add(self, rows: Matrix, done: Done) -> None:
-        """Runs the graph on rows (N, *), and tells `done` the results."""
-        self._threads.submit(self._run, rows, done)
+    def add(self, rows: Matrix, done: Done, check: Check = anyway) -> None:
+        """Runs the graph on rows (N, *) if `check` still wants it, and tells `done` the results."""
+        self._threads.submit(self._run, rows, done, check)
 
 
 def cores() -> int:

@@ -20,20 +20,29 @@ Run = Callable[[Matrix], Matrix]
 Done = Callable[[Matrix | Exception, float], None]
 """What is told the results of some rows, or what the graph raised, and the seconds that the graph took."""
 
+Check = Callable[[], None]
+"""What raises an error if nobody waits for the results any longer; it is called right before the graph."""
+
+
+def anyway() -> None:
+    """Raises nothing."""
+
 
 class Elsewhere(ABC):
     """Runs a graph in another place than the one where a request is read; to be used by one event loop."""
 
-    async def __call__(self, rows: Matrix, took: Callable[[float], None] = lambda _: None) -> Matrix:
+    async def __call__(
+        self, rows: Matrix, took: Callable[[float], None] = lambda _: None, check: Check = anyway
+    ) -> Matrix:
         """Returns the results of rows (N, *), and tells how many seconds the graph took with them.
 
         Raises:
-            Exception: Whatever the graph raised.
+            Exception: Whatever the graph, or the check before it, raised.
         """
         future: asyncio.Future[Matrix] = asyncio.get_running_loop().create_future()
 
         def done(results: Matrix | Exception, seconds: float) -> None:
-            if future.done():  # a request whose client hung up waits no longer
+            if future.done():  # a request that was cancelled waits no longer
                 return
             took(seconds)
             if isinstance(results, Exception):
@@ -41,12 +50,20 @@ class Elsewhere(ABC):
             else:
                 future.set_result(results)
 
-        self.add(rows, done)
+        def check_waiting() -> None:
+            if future.done():
+                raise RuntimeError("the request was cancelled")
+            check()
+
+        self.add(rows, done, check_waiting)
         return await future
 
     @abstractmethod
-    def add(self, rows: Matrix, done: Done) -> None:
-        """Takes rows (N, *), and tells `done` their results later, on the event loop."""
+    def add(self, rows: Matrix, done: Done, check: Check = anyway) -> None:
+        """Takes rows (N, *), and tells `done` their results later, on the event loop.
+
+        `check` is called right before the graph; an error that it raises is the result.
+        """
 
 
 class Batcher(Elsewhere):
@@ -67,15 +84,15 @@ class Batcher(Elsewhere):
         self._max_rows = max_rows
         self._max_wait = max_wait
         self._note = note
-        self._waiting: list[tuple[Matrix, Done]] = []
+        self._waiting: list[tuple[Matrix, Done, Check]] = []
         self.rows = 0
         self._flush: asyncio.Handle | None = None
 
-    def add(self, rows: Matrix, done: Done) -> None:
-        """Adds rows (N, *) to the next batch, whose results `done` is told."""
+    def add(self, rows: Matrix, done: Done, check: Check = anyway) -> None:
+        """Adds rows (N, *) to the next batch, whose results `done` is told, if `check` still wants them then."""
         if self.rows + len(rows) > self._max_rows:
             self.flush()
-        self._waiting.append((rows, done))
+        self._waiting.append((rows, done, check))
         self.rows += len(rows)
         if self.rows >= self._max_rows:
             self.flush()
@@ -87,10 +104,12 @@ class Batcher(Elsewhere):
         if self._flush:
             self._flush.cancel()
             self._flush = None
-        waiting, self._waiting = self._waiting, []
-        count, self.rows = self.rows, 0
+        added, self._waiting = self._waiting, []
+        self.rows = 0
+        waiting = [(rows, done) for rows, done, check in added if wanted(done, check)]
         if not waiting:
             return
+        count = sum(len(rows) for rows, _ in waiting)
         started = time.perf_counter()
         try:
             results = self._run(waiting[0][0] if len(waiting) == 1 else np.concatenate([rows for rows, _ in waiting]))
@@ -111,3 +130,13 @@ class Batcher(Elsewhere):
             self._flush = asyncio.get_running_loop().call_later(self._max_wait, self.flush)
         else:
             self.flush()
+
+
+def wanted(done: Done, check: Check) -> bool:
+    """Returns whether results are still waited for, and tells `done` if they are not."""
+    try:
+        check()
+    except Exception as error:  # noqa: BLE001 - it is raised where the results are waited for
+        done(error, 0.0)
+        return False
+    return True

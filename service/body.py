@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from service.errors import BodyTooLarge, BodyTooSlow, MalformedBody, UnsupportedEncoding
+from service.errors import BodyTooLarge, BodyTooSlow, MalformedBody, Overloaded, UnsupportedEncoding
 from service.formats.rows import Body
 from service.quotes import shorten
 
@@ -72,8 +72,37 @@ class Patience:
             loop.call_later(min(SECONDS_BETWEEN_LOOKS, self.seconds), self._look)
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int, patience: Patience) -> Body:
+class Room:
+    """Counts the bytes of bodies that are held at once, so that many of them together don't take all memory.
+
+    Arguments:
+        limit: How many there may be.
+
+    Attributes:
+        taken: How many there are.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+
+    def take(self, length: int) -> None:
+        """Counts bytes, which whoever calls this gives back.
+
+        Raises:
+            Overloaded: There would be too many.
+        """
+        if self.taken + length > self.limit:
+            raise Overloaded(self.limit, "bytes of bodies may be held")
+        self.taken += length
+
+
+async def read_body(
+    headers: Mapping[bytes, bytes], receive: Receive, limit: int, patience: Patience, room: Room
+) -> Body:
     """Reads a body, and inflates it if its header says that it is compressed.
+
+    Its bytes are taken off `room`, and given back if it ends in an error; else the caller gives them back.
 
     Raises:
         UnsupportedEncoding: It is compressed in another way.
@@ -81,6 +110,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
         BodyTooSlow: It takes longer to arrive.
         MalformedBody: It can't be inflated.
         ClientDisconnect: The client hung up.
+        Overloaded: There is no room for it beside the other bodies.
     """
     encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").lower()
     if encoding not in (*ENCODINGS, "identity"):
@@ -93,7 +123,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
         raise RuntimeError("a body is read outside of any task")
     patience.begin(task)
     try:
-        body = await _receive_all(receive, limit)
+        body = await _receive_all(receive, limit, room)
     except asyncio.CancelledError:
         if patience.end(task):
             task.uncancel()
@@ -101,25 +131,35 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
         raise
     finally:
         patience.end(task)
-    return body if encoding == "identity" else inflate(body, encoding, limit)
+    if encoding == "identity":
+        return body
+    room.taken -= len(body)
+    inflated = inflate(body, encoding, limit)
+    room.take(len(inflated))
+    return inflated
 
 
-async def _receive_all(receive: Receive, limit: int) -> Body:
+async def _receive_all(receive: Receive, limit: int, room: Room) -> Body:
     body: Body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        part: bytes = message.get("body", b"")
-        if len(body) + len(part) > limit:
-            raise BodyTooLarge(f"more than {limit}", limit)
-        more = message.get("more_body", False)
-        if not body:  # most come in one part, which is not copied
-            body = bytearray(part) if more else part
-        else:
-            body += part
-        if not more:
-            return body
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            part: bytes = message.get("body", b"")
+            if len(body) + len(part) > limit:
+                raise BodyTooLarge(f"more than {limit}", limit)
+            room.take(len(part))
+            more = message.get("more_body", False)
+            if not body:  # most come in one part, which is not copied
+                body = bytearray(part) if more else part
+            else:
+                body += part
+            if not more:
+                return body
+    except BaseException:
+        room.taken -= len(body)
+        raise
 
 
 def inflate(body: Body, encoding: str, limit: int) -> bytes:

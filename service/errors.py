@@ -4,7 +4,7 @@ A request takes the path::
 
     request -> *read* -> body -> *parse* -> rows -> *look up* -> detector -> *run* -> scores -> answer
                  |                  |                  |                        |
- 401 403 406 408 413 415 503  400 413 422           404                     422
+ 401 403 406 408 413 415 503  400 413 422           404                  422 504
 
 Each step raises one of the errors below; one handler turns them into ``application/problem+json`` (RFC 9457).
 Anything else is a logged 500 that gives nothing away. A `StartError` keeps the service from becoming ready.
@@ -110,6 +110,7 @@ class BodyTooSlow(ServiceError):
 
     status = HTTPStatus.REQUEST_TIMEOUT
     kind = "body_too_slow"
+    headers = {"Connection": "close"}  # noqa: RUF012 - never written
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The body did not arrive within {seconds:g} seconds.")
@@ -150,6 +151,16 @@ class MalformedBody(ServiceError):
 
     status = HTTPStatus.BAD_REQUEST
     kind = "malformed_body"
+
+
+class InvalidHeader(ServiceError):
+    """A line of the request's header has a value that can't be meant."""
+
+    status = HTTPStatus.BAD_REQUEST
+    kind = "invalid_header"
+
+    def __init__(self, name: str, found: str, expected: str) -> None:
+        super().__init__(f"{name} is '{found}', expected {expected}.")
 
 
 class InvalidField(ServiceError):
@@ -226,19 +237,29 @@ class NotReady(ServiceError):
         super().__init__("The models are being loaded. Try again in a second.")
 
 
+class DeadlineExceeded(ServiceError):
+    """The time that the request's client waits was over before its work began."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    kind = "deadline_exceeded"
+
+    def __init__(self, milliseconds: float) -> None:
+        super().__init__(f"The work did not begin within the {milliseconds:g} milliseconds that the header allows.")
+
+
 class Overloaded(ServiceError):
-    """As many requests as the service takes at once are under way."""
+    """The service has as much to do as it takes at once."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     kind = "overloaded"
     headers = {"Retry-After": "1"}  # noqa: RUF012 - never written
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit} requests are under way, more are not taken at once. Try again in a second.")
+    def __init__(self, limit: int, what: str = "requests are under way") -> None:
+        super().__init__(f"{limit} {what}, more are not taken at once. Try again in a second.")
 
 
 class ShuttingDown(ServiceError):
-    """The service ends, and the request took longer than it is waited for."""
+    """The service ends: it is not ready for more, or a request took longer than it is waited for."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     kind = "shutting_down"

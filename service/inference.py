@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,14 +11,18 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive
 
+from service.admission import Gate
 from service.aside import Aside, Threads, cores
 from service.batching import Batcher, Elsewhere
-from service.body import Patience, read_body
+from service.body import Patience, Room, read_body
+from service.connections import Connections
+from service.deadlines import check_deadline, set_deadline
 from service.detector import Detector, GraphName
-from service.errors import NotReady, Overloaded, ResultNotFinite
+from service.errors import NotReady, ResultNotFinite, ShuttingDown
 from service.formats import JSON, Answer, Body, Context, Format, format_of, wanted_format
 from service.graphs import Matrix
 from service.ledger import Ledger, Observation
@@ -32,6 +37,9 @@ less than they would for the work itself."""
 
 ASIDE_BYTES = 2**17
 """Of longer bodies the graph runs in a thread if there is a core to spare."""
+
+BODIES_HELD = 4
+"""So many bodies of the largest size that is allowed are held at once, and of smaller ones as many bytes."""
 
 FEW = 16
 """So few numbers are dealt with one by one before numpy would have begun."""
@@ -99,7 +107,11 @@ class Service:
         ledger: Where requests are counted and logged.
         observer: What observes them.
         repository: The models, once they are loaded.
-        under_way: The number of requests with rows that are being answered.
+        draining: Whether the service is about to end, and wants no more requests.
+        gate: Counts the requests with rows that are answered at once.
+        room: Counts the bytes of their bodies, as far as they don't take the lane.
+        connections: Counts and bounds clients' connections.
+        rendered: Refusals as they were sent lately, without their ids.
     """
 
     settings: Settings
@@ -107,18 +119,24 @@ class Service:
     ledger: Ledger
     observer: Observer
     repository: ModelRepository | None = None
-    under_way: int = 0
+    draining: bool = False
+    gate: Gate = field(init=False)
+    room: Room = field(init=False)
+    connections: Connections = field(init=False)
+    rendered: dict[tuple[object, ...], tuple[object, bytes]] = field(default_factory=dict)
     patience: Patience = field(init=False)
     _long_bodies: ThreadPoolExecutor = field(init=False)
-    _long_body_threads: int = field(init=False)
-    _long_bodies_there: int = 0
+    _long_bodies_queued: int = 0
+    _text_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _graphs: Threads = field(init=False)
     _batchers: dict[tuple[Detector, GraphName], Batcher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.gate = Gate(self.settings.max_in_flight)
+        self.room = Room(BODIES_HELD * self.settings.max_body_bytes)
+        self.connections = Connections(self.settings, self.metrics)
         self.patience = Patience(self.settings.body_seconds)
-        self._long_body_threads = max(2, cores())
-        self._long_bodies = ThreadPoolExecutor(self._long_body_threads, thread_name_prefix="long-bodies")
+        self._long_bodies = ThreadPoolExecutor(max(2, cores()), thread_name_prefix="long-bodies")
         spare = max(0, cores() // self.settings.workers - 1)  # the event loop has a core for itself
         self._graphs = Threads(spare, self.settings.max_in_flight // 2)  # so none is refused on their account
 
@@ -137,6 +155,17 @@ class Service:
         self.repository = repository
         for detector, graph in [key for key in self._batchers if not repository.serves(key[0])]:
             self._batchers.pop((detector, graph)).flush()
+
+    def ready(self) -> ModelRepository:
+        """Returns the models, if requests are to come.
+
+        Raises:
+            ShuttingDown: The service is about to end.
+            NotReady: They are not loaded yet.
+        """
+        if self.draining:
+            raise ShuttingDown
+        return self.models()
 
     def close(self) -> None:
         """Publishes what was counted last, sends the last traces, and lets go of the threads."""
@@ -174,41 +203,73 @@ class Service:
 
         Raises:
             ServiceError: The request is refused; `service.errors` draws where.
+            ClientDisconnect: The client hung up before the work began.
         """
-        graph, seen = work.operation.graph, work.seen
-        body = await read_body(headers, receive, self.settings.max_body_bytes, self.patience)
-        seen.read = seen.lap()
-        self.admit()
+        seen = work.seen
+        self.gate.check()  # before the body is read
+        set_deadline(seen, headers)
+        body = await read_body(headers, receive, self.settings.max_body_bytes, self.patience, self.room)
+        long = len(body) > INLINE_BYTES
         try:
-            if len(body) > INLINE_BYTES:
-                return await self._answer_long(work, body)
-            detector, rows = work.read(body)
-            seen.parse = seen.lap()
-            elsewhere = self.elsewhere(detector, graph, rows, len(body))
-            if elsewhere:
-                results = await elsewhere(rows, seen.inferred)
-            else:
-                results = detector.run(graph, rows)
-                seen.infer = seen.lap()
-            return work.write(detector, rows, results)
+            seen.read = seen.lap()
+            self.gate.enter(long)
+            try:
+                return await (self._answer_long if long else self._answer_short)(work, body, receive)
+            finally:
+                self.gate.leave(long)
         finally:
-            self.under_way -= 1
+            self.room.taken -= len(body)
 
-    async def _answer_long(self, work: "Work", body: Body) -> Response:
-        self._long_bodies_there += 1
+    async def _answer_short(self, work: "Work", body: Body, receive: Receive) -> Response:
+        graph, seen = work.operation.graph, work.seen
+        if self.gate.busy or time.perf_counter() > self.ledger.turn_ends:
+            await self.gate.turn()
+            seen.waited()
+            await check_connected(receive)
+        check_deadline(seen)
+        detector, rows = work.read(body)
+        seen.parse = seen.lap()
+        elsewhere = self.elsewhere(detector, graph, rows, len(body))
+        if elsewhere:
+            results = await elsewhere(rows, seen.inferred, partial(check_deadline, seen))
+        else:
+            check_deadline(seen)
+            results = detector.run(graph, rows)
+            seen.infer = seen.lap()
+        return work.write(detector, rows, results)
+
+    async def _answer_long(self, work: "Work", body: Body, receive: Receive) -> Response:
+        """Answers a long body in threads.
+
+        Reading and writing text keeps all of Python waiting. It is done for one body at a time, in the order in which
+        they came, and between two of them the event loop has a turn for short ones.
+        """
+        seen = work.seen
+        run = asyncio.get_running_loop().run_in_executor
+        self._long_bodies_queued += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._long_bodies, work.answer, body)
+            await self._text_lock.acquire()
         finally:
-            self._long_bodies_there -= 1
+            self._long_bodies_queued -= 1
+        try:
+            seen.waited()
+            await check_connected(receive)
+            check_deadline(seen)
+            detector, rows = await run(self._long_bodies, work.read, body)
+            seen.parse = seen.lap()
+        finally:
+            self._text_lock.release()
+        results = await run(self._long_bodies, work.infer, detector, rows)
+        async with self._text_lock:
+            return await run(self._long_bodies, work.write, detector, rows, results)
 
     def publish_metrics(self) -> None:
         """Brings what Prometheus scrapes up to date."""
         rows = self._graphs.rows_waiting + sum(batcher.rows for batcher in self._batchers.values())
-        waiting = max(0, self._long_bodies_there - self._long_body_threads)
         if self.observer.access is not None:
             self.observer.access.follow()
             self.metrics.describe_keys(self.observer.access.stale)
-        self.ledger.publish(Load(self.ledger.in_flight, rows, waiting))
+        self.ledger.publish(Load(self.ledger.in_flight, rows, self._long_bodies_queued, self.connections.number))
 
     def exchange(
         self, operation: Operation, headers: Mapping[bytes, bytes], query: bytes, seen: Observation
@@ -223,16 +284,6 @@ class Service:
         models = self.models()
         reads, writes = format_of(headers.get(b"content-type", b"")), wanted_format(headers.get(b"accept", b"*/*"))
         return Exchange(operation, reads, writes, Context(query, operation.field, self.settings.max_rows), models, seen)
-
-    def admit(self) -> None:
-        """Counts a request with rows; whoever calls this takes it off `under_way` again.
-
-        Raises:
-            Overloaded: As many as the settings allow are under way.
-        """
-        if self.under_way >= self.settings.max_in_flight:
-            raise Overloaded(self.settings.max_in_flight)
-        self.under_way += 1
 
     def elsewhere(
         self, detector: Detector, graph: GraphName, rows: Matrix, length: int, alone: bool = False
@@ -272,15 +323,16 @@ class Work(ABC):
     operation: Operation
     seen: Observation
 
-    def answer(self, body: Body) -> Response:
-        """Does everything at once."""
-        seen = self.seen
-        seen.queue, seen.waited_first = seen.lap(), True
-        detector, rows = self.read(body)
-        seen.parse = seen.lap()
+    def infer(self, detector: Detector, rows: Matrix) -> Matrix:
+        """Runs the graph, if the client still waits for it.
+
+        Raises:
+            DeadlineExceeded: It doesn't.
+        """
+        check_deadline(self.seen)
         results = detector.run(self.operation.graph, rows)
-        seen.infer = seen.lap()
-        return self.write(detector, rows, results)
+        self.seen.infer = self.seen.lap()
+        return results
 
     @abstractmethod
     def read(self, body: Body) -> tuple[Detector, Matrix]:
@@ -371,6 +423,16 @@ def reply(written: Format, answer: Answer) -> Reply:
             if name in answer.fields:
                 headers.append((f"x-radogaga-{name}".encode(), str(answer.fields[name]).encode()))
     return Reply(content, headers)
+
+
+async def check_connected(receive: Receive) -> None:
+    """Checks that the client of a request, whose body was read, still waits.
+
+    Raises:
+        ClientDisconnect: It hung up.
+    """
+    if await Request({"type": "http"}, receive).is_disconnected():
+        raise ClientDisconnect
 
 
 def count_true(decisions: NDArray[np.bool_] | Sequence[bool]) -> int:

@@ -7,15 +7,19 @@ this. uvicorn makes its scope and its cycle of a request only when it goes there
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.access import Access
+from service.connections import ALWAYS, RESERVE, RESERVE_SECONDS
+from service.deadlines import ENVOY_TIMEOUT, TIMEOUT, check_deadline, set_deadline
 from service.detector import Detector
 from service.errors import BodyTooLarge, HeaderTooLarge, InternalError, Refused, ServiceError
 from service.graphs import Matrix
@@ -27,14 +31,27 @@ from service.routes import OPERATIONS
 
 T = TypeVar("T")
 
+SCORING = OPERATIONS["/score"]
+
 BY_PATH = {path.encode(): (path, operation) for path, operation in OPERATIONS.items()}
+
+INFER = re.compile(rb"/v2/models/[^/]+(?:/versions/[^/]+)?/infer")
+"""The other paths that rows are posted to."""
+
+INFER_ENDPOINT = "/v2/models/{model}/infer"
+"""What they are counted as when they are refused unread."""
+
+MOST_RENDERED = 64
+"""Refusals that are kept to be used again."""
+
+SOME_ID = "ID" * 16
+"""Stands for a request's id in them, and has its length."""
 
 MOST_DIGITS = 10
 """Digits of a length that is worth being looked at."""
 
 HELD_SECONDS = 1.0
 """How long a request may stay in the lane before it is complete; ASGI's way has its own limit behind this."""
-
 
 MOST_HEADER_BYTES = 2**15
 """Bytes of a request's URL and header, or of the trailer behind a chunked body; what was read at once may be more."""
@@ -127,11 +144,51 @@ class LaneProtocol(HttpToolsProtocol):
     _idle_since: float | None = None
     """When the last answer was sent, by the event loop's clock, if nothing has come since."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins a connection."""
-        super().connection_made(transport)
-        service = getattr(self.app.state, "service", None) if hasattr(self.app, "state") else None
-        self._access = service.observer.access if service else None
+    _service: Service
+
+    _surplus: bool = False
+    """Whether this is a connection more than there may be."""
+
+    _owes: object = None
+    _owes_since: float = 0.0
+    """The last request that was there when this connection was seen to wait for its client, and when that was."""
+
+    _stuck_since: float | None = None
+    """When this connection was first seen with an answer that its client doesn't take."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begins with a connection, if there may be one more."""
+        super().connection_made(cast(asyncio.Transport, transport))
+        self._service = self.app.state.service
+        self._access = self._service.observer.access
+        self._service.gate.welcome()
+        connections = self._service.connections
+        connections.watch(self.loop, cast(Any, self.connections))
+        if len(self.connections) > connections.most:
+            self._surplus = True
+            if len(self.connections) > connections.most + RESERVE:
+                connections.count_cut("too_many")
+                self._hang_up(connections.refusal(), "", "")
+
+    def late(self, now: float) -> str | None:
+        """Returns why the client is to be cut off by now, if it is."""
+        guard = self._service.connections
+        if self.transport.get_write_buffer_size():
+            self._stuck_since = self._stuck_since or now
+            return "slow_answer" if now - self._stuck_since > guard.write_seconds else None
+        self._stuck_since = None
+        cycle = self.cycle
+        if self._idle_since is not None or not (cycle is None or cycle.response_complete):
+            self._owes_since = 0.0
+        elif self._owes is not cycle or not self._owes_since:
+            self._owes, self._owes_since = cycle, now
+        elif now - self._owes_since > (RESERVE_SECONDS if self._surplus else guard.header_seconds):
+            return "slow_header"
+        return None
+
+    def cut_off(self) -> None:
+        """Closes the connection without further ado."""
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Reads bytes; a request that is incomplete with them may wait for the rest, but not for long."""
@@ -165,7 +222,7 @@ class LaneProtocol(HttpToolsProtocol):
         self._header_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """Chooses the way of a request.
+        """Chooses the way of a request, or refuses it before its body is read.
 
         Raises:
             HeaderTooLarge: It has too many headers, or too many bytes in them.
@@ -179,6 +236,12 @@ class LaneProtocol(HttpToolsProtocol):
         path, _, query = self.url.partition(b"?")
         known = BY_PATH.get(path)
         before = self.cycle
+        gate = self._service.gate
+        if gate.under_way >= gate.limit or self._surplus:
+            error = self._objection(path)
+            if error is not None:
+                self._refuse(path, error)
+                return
         if (
             known is None
             or self.parser.get_method() != b"POST"
@@ -198,8 +261,7 @@ class LaneProtocol(HttpToolsProtocol):
             except Refused:
                 self._begin_asgi()  # which refuses it without waiting for its body
                 return
-        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        self._held = Held(*known, query, headers, key, keep_alive)
+        self._held = Held(*known, query, headers, key, self._may_stay())
         self.cycle = cast(Any, self._held)
 
     def on_chunk_header(self) -> None:
@@ -223,6 +285,9 @@ class LaneProtocol(HttpToolsProtocol):
         held = self._held
         if held is None:
             super().on_message_complete()
+            refused: Any = self.cycle
+            if isinstance(refused, Held) and not refused.keep_alive:  # it was to be read to its end first
+                self.transport.close()
             return
         body = held.chunks[0] if len(held.chunks) == 1 else b"".join(held.chunks)
         if len(body) > INLINE_BYTES or b"content-encoding" in held.headers or self.flow.write_paused:
@@ -270,6 +335,8 @@ class LaneProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expect
         self.headers += headers  # the very list that uvicorn's scope has
         super().on_headers_complete()
+        if self._surplus or self._service.draining:
+            self.cycle.keep_alive = False
         self.headers = []  # a trailer says nothing about a request that has begun
 
     def _let_go(self) -> None:
@@ -301,45 +368,118 @@ class LaneProtocol(HttpToolsProtocol):
 
     def _refuse_header(self) -> None:
         """Hangs up on a client whose header or trailer is too long, and says so unless another answer is due first."""
+        path = self.url.partition(b"?")[0][:MOST_PATH_BYTES].decode("latin-1")
+        error = HeaderTooLarge(MOST_HEADERS, MOST_HEADER_BYTES)
+        self._hang_up(error, self.parser.get_method().decode("latin-1"), path)
+
+    def _hang_up(self, error: ServiceError, method: str, path: str) -> None:
+        """Answers what was not read to its end, unless another answer is due first, and closes."""
         if self.transport.is_closing():
             return
-        observer = self.app.state.service.observer
-        path = self.url.partition(b"?")[0][:MOST_PATH_BYTES].decode("latin-1")
-        seen = observer.begin(self.parser.get_method().decode("latin-1"), path, self.client, {})
-        response = problem_of(HeaderTooLarge(MOST_HEADERS, MOST_HEADER_BYTES), seen)
+        seen = self._service.observer.begin(method, path, self.client, {})
+        response = problem_of(error, seen)
         seen.status = response.status_code
         if self.cycle is None or self.cycle.response_complete:
             self._send(response, seen, keep_alive=False)
         self.transport.close()
-        observer.end(seen)
+        self._service.observer.end(seen)
+
+    def _objection(self, path: bytes) -> ServiceError | None:
+        """Returns why a request whose header was read is refused, if it is."""
+        service = self._service
+        if self._surplus and path not in ALWAYS:
+            return service.connections.refusal()
+        rows = path in BY_PATH or INFER.fullmatch(path)
+        if rows and self.parser.get_method() == b"POST" and service.gate.under_way >= service.gate.limit:
+            return service.gate.refusal()
+        return None
+
+    def _refuse(self, path: bytes, error: ServiceError) -> None:
+        """Answers a request whose body was not read; it is not kept when it comes."""
+        if not (self.cycle is None or self.cycle.response_complete):  # it is not this one's turn
+            self._begin_asgi()
+            return
+        name, headers, service = path.decode("latin-1"), dict(self.headers), self._service
+        stays = self._may_stay() and not (self._surplus or service.draining or self.expect_100_continue)
+        held = Held(name, SCORING, b"", headers, "", stays)
+        held.response_complete = True
+        self.cycle = cast(Any, held)
+        seen = service.observer.begin(self.parser.get_method().decode(), name, self.client, headers, held.started)
+        if path in BY_PATH:
+            seen.endpoint = name
+        elif INFER.fullmatch(path):
+            seen.endpoint = INFER_ENDPOINT
+        seen.status, seen.kind = int(error.status), error.kind
+        self.transport.write(self._rendered(error, seen, stays))
+        if self.expect_100_continue:  # it may send another request in the place of the body that it kept back
+            self.transport.close()
+        self.on_response_complete()
+        service.observer.end(seen)
+
+    def _rendered(self, error: ServiceError, seen: Observation, keep_alive: bool) -> bytes:
+        """Writes an answer that only differs in its id from others of the same second.
+
+        While much is refused this is most of what a refusal costs, and it goes at the expense of what is not.
+        """
+        dates, known, given = self.server_state.default_headers, self._service.rendered, seen.request_id
+        key = (id(dates), str(error), seen.endpoint, keep_alive)
+        if len(given) != len(SOME_ID):
+            return self._written(problem_of(error, seen), seen, keep_alive)
+        if key not in known:
+            if len(known) >= MOST_RENDERED:
+                known.clear()
+            seen.request_id = SOME_ID
+            known[key] = dates, self._written(problem_of(error, seen), seen, keep_alive)
+            seen.request_id = given
+        return known[key][1].replace(SOME_ID.encode(), given.encode())
+
+    def _may_stay(self) -> bool:
+        return bool(self.parser.should_keep_alive()) and self.parser.get_http_version() != "1.0"
 
     def _answer(self, held: Held, body: bytes) -> None:
-        service: Service = self.app.state.service
-        headers, operation = held.headers, held.operation
-        seen = service.observer.begin("POST", held.path, self.client, headers, held.started)
+        service = self._service
+        seen = service.observer.begin("POST", held.path, self.client, held.headers, held.started)
         seen.endpoint, seen.key = held.path, held.key
         seen.read = seen.lap()
+        gate = service.gate
+        if gate.busy or held.started > service.ledger.turn_ends:
+            waiting = partial(self._answer_after_waiting, held, body, seen)
+            refused = answered(partial(gate.put, waiting), seen)
+            if refused is not None:
+                self._respond(held, seen, refused)
+        else:
+            self._answer_now(held, body, seen)
+
+    def _answer_after_waiting(self, held: Held, body: bytes, seen: Observation) -> None:
+        seen.waited()
+        if held.disconnected:
+            self._respond(held, seen, None)
+        else:
+            self._answer_now(held, body, seen)
+
+    def _answer_now(self, held: Held, body: bytes, seen: Observation) -> None:
+        service, headers, operation = self._service, held.headers, held.operation
 
         def work() -> Response | None:
+            if TIMEOUT in headers or ENVOY_TIMEOUT in headers:
+                set_deadline(seen, headers)
+                check_deadline(seen)
             exchange = service.exchange(operation, headers, held.query, seen)
             limit = service.settings.max_body_bytes
             if len(body) > limit:
                 raise BodyTooLarge(str(len(body)), limit)
-            service.admit()
-            elsewhere = None
-            try:
-                detector, rows = exchange.read(body)
-                seen.parse = seen.lap()
-                alone = len(self.connections) == 1
-                elsewhere = service.elsewhere(detector, operation.graph, rows, len(body), alone)
-                if elsewhere is None:
-                    results = detector.run(operation.graph, rows)
-                    seen.infer = seen.lap()
-                    return exchange.write(detector, rows, results)
-            finally:
-                if elsewhere is None:
-                    service.under_way -= 1
-            elsewhere.add(rows, partial(finish, exchange, detector, rows))
+            detector, rows = exchange.read(body)
+            seen.parse = seen.lap()
+            alone = len(self.connections) == 1
+            elsewhere = service.elsewhere(detector, operation.graph, rows, len(body), alone)
+            if elsewhere is None:
+                if seen.deadline is not None:
+                    check_deadline(seen)
+                results = detector.run(operation.graph, rows)
+                seen.infer = seen.lap()
+                return exchange.write(detector, rows, results)
+            service.gate.enter(long=False)
+            elsewhere.add(rows, partial(finish, exchange, detector, rows), partial(check_wanted, held, seen))
             return None
 
         def finish(
@@ -351,26 +491,38 @@ class LaneProtocol(HttpToolsProtocol):
                     raise results
                 return exchange.write(detector, rows, results)
 
-            service.under_way -= 1
-            self._respond(held, service, seen, answered(write, seen))
+            service.gate.leave(long=False)
+            self._respond(held, seen, None if held.disconnected else answered(write, seen))
 
         response = answered(work, seen)
         if response is not None:
-            self._respond(held, service, seen, response)
+            self._respond(held, seen, response)
 
-    def _respond(self, held: Held, service: Service, seen: Observation, response: Response) -> None:
+    def _respond(self, held: Held, seen: Observation, response: Response | None) -> None:
+        """Sends an answer, or notes that there is nobody to send it to.
+
+        Arguments:
+            held: The request.
+            seen: What is known about it.
+            response: The answer; none if the client hung up before there was one.
+        """
         held.response_complete = True
-        if held.disconnected:
+        if response is None or held.disconnected:
             seen.status, seen.kind = CLIENT_CLOSED_REQUEST, "client_disconnected"
         else:
             seen.status = response.status_code
+            if self._service.draining:
+                held.keep_alive = False
             self._send(response, seen, held.keep_alive)
             if not held.keep_alive:
                 self.transport.close()
             self.on_response_complete()
-        service.observer.end(seen)
+        self._service.observer.end(seen)
 
     def _send(self, response: Response, seen: Observation, keep_alive: bool) -> None:
+        self.transport.write(self._written(response, seen, keep_alive))
+
+    def _written(self, response: Response, seen: Observation, keep_alive: bool) -> bytes:
         defaults = self.server_state.default_headers
         if defaults is not self._defaults:  # uvicorn makes a new list every second
             self._defaults = defaults
@@ -380,7 +532,19 @@ class LaneProtocol(HttpToolsProtocol):
             parts += (name, b": ", value, b"\r\n")
         parts += (b"x-request-id: ", seen.request_id.encode(), b"\r\n")
         parts += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", bytes(response.body))
-        self.transport.write(b"".join(parts))
+        return b"".join(parts)
+
+
+def check_wanted(held: Held, seen: Observation) -> None:
+    """Checks that somebody waits for what a request asks for.
+
+    Raises:
+        ClientDisconnect: The client hung up.
+        DeadlineExceeded: It waits no longer.
+    """
+    if held.disconnected:
+        raise ClientDisconnect
+    check_deadline(seen)
 
 
 def answered(work: Callable[[], T], seen: Observation) -> T | Response:

@@ -5,6 +5,7 @@ that one turn of the event loop answered: code and data of the metrics and of th
 """
 
 import asyncio
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from service.admission import INLINE_SECONDS
 from service.detector import Detector
 from service.graphs import Matrix
 from service.logs import AccessLog
@@ -65,6 +67,8 @@ class Observation:
         started: When it came; `seconds` is how long it then took.
         trace_headers: What the caller says of the trace that this is a part of.
         trace_id: The trace's id, once it was recorded.
+        deadline: When its client stops to wait, by `time.perf_counter`, if it says so.
+        timeout_ms: How many milliseconds that are from its start.
     """
 
     key: str = ""
@@ -88,6 +92,8 @@ class Observation:
     waited_first: bool = False
     trace_headers: Mapping[str, str] | None = None
     trace_id: str = ""
+    deadline: float | None = None
+    timeout_ms: float = 0.0
 
     def __init__(
         self, request_id: str, method: str, path: str, client: str | None, started: float | None = None
@@ -102,6 +108,10 @@ class Observation:
         """Returns the seconds since this was called before, or since the start."""
         before, self._lap = self._lap, time.perf_counter()
         return self._lap - before
+
+    def waited(self) -> None:
+        """Notes that it waited for its turn until now, before its rows were read."""
+        self.queue, self.waited_first = self.lap(), True
 
     def inferred(self, seconds: float) -> None:
         """Notes that a graph that had to be waited for took so long, and just ended."""
@@ -138,9 +148,11 @@ class Ledger:
     Attributes:
         in_flight: The number of requests being answered right now.
         traces: Where requests are traced to, if they are.
+        turn_ends: Until when this turn of the event loop answers requests where they are read, by `time.perf_counter`.
     """
 
     traces: Trace | None = None
+    turn_ends: float = math.inf
 
     def __init__(self, metrics: ServiceMetrics, access_log: AccessLog | None) -> None:
         self.in_flight = 0
@@ -157,11 +169,13 @@ class Ledger:
         seen.seconds = time.perf_counter() - seen.started
         if not self._kept:
             asyncio.get_running_loop().call_soon(self.flush)
+            self.turn_ends = seen.started + INLINE_SECONDS
         self._kept.append(seen)
 
     def flush(self) -> None:
         """Counts and logs what was kept."""
         kept, self._kept = self._kept, []
+        self.turn_ends = math.inf
         if not kept:
             return
         for seen in kept:

@@ -56,12 +56,14 @@ class Load:
     Attributes:
         requests: Requests being answered.
         rows_queued: Rows that wait for their micro-batch or for a thread for their graph.
-        long_bodies_queued: Long bodies that wait for a thread.
+        long_bodies_queued: Long bodies that wait until others were read.
+        connections: Connections that clients have open.
     """
 
     requests: int
     rows_queued: int
     long_bodies_queued: int
+    connections: int
 
 
 class Registered:
@@ -94,8 +96,9 @@ class LoadMetrics:
             of_workers="livesum",
         )
         self._long_bodies_queued = make.gauge(
-            "long_bodies_queued", "Long bodies that wait for a thread.", of_workers="livesum"
+            "long_bodies_queued", "Long bodies that wait until others were read.", of_workers="livesum"
         )
+        self._connections = make.gauge("connections", "Connections that clients have open.", of_workers="livesum")
         self._memory = make.gauge(
             "resident_memory_bytes", "Memory that the service's processes have in RAM.", of_workers="livesum"
         )
@@ -105,6 +108,7 @@ class LoadMetrics:
         self._in_flight.set(load.requests)
         self._rows_queued.set(load.rows_queued)
         self._long_bodies_queued.set(load.long_bodies_queued)
+        self._connections.set(load.connections)
         self._memory.set(resident_bytes())
 
 
@@ -279,8 +283,14 @@ class ServiceMetrics:
             "Versions and files of changed thresholds that were loaded, by what came of it: served or refused.",
             ["result"],
         )
+        self.cut = make.counter(
+            "connections_cut_off", "Connections that the service closed on a client, by why.", ["reason"]
+        )
         self._histograms = (self.requests, self.stages, self.batch_rows)
-        self._counters = (self.rows, self.anomalies, self.scores, self.outside, self.unseen, self.errors, self.loads)
+        self._counters = (
+            *(self.rows, self.anomalies, self.scores, self.outside, self.unseen),
+            *(self.errors, self.loads, self.cut),
+        )
 
     def collected(self) -> CollectorRegistry:
         """Returns what a scrape sees: this process's metrics, or those of all workers together."""

@@ -28,6 +28,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         422: "A field or value is wrong; it is named.",
         500: "Something unforeseen; the log has it.",
         503: "The models are being loaded, too many requests are under way, or the service is shutting down.",
+        504: "The time that the request's header allows was over before the work began.",
     }.items()
 }
 
@@ -91,7 +92,7 @@ async def live() -> schemas.Alive:
 @router.get("/health/ready", responses={503: ERRORS[503]})
 async def ready(request: Request) -> schemas.Ready:
     """Says that every model is loaded and has replayed its examples."""
-    models = service_of(request).models()
+    models = service_of(request).ready()
     return schemas.Ready(models=len(list(models)), providers=models.providers(), refused=len(models.refusals))
 
 

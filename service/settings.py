@@ -58,6 +58,16 @@ class Settings(BaseSettings):
     max_in_flight: Annotated[int, Field(ge=1)] = Field(
         default=64, description="Requests with rows that are answered at once; more get 503 and are asked to wait."
     )
+    max_connections: Annotated[int, Field(ge=1)] = Field(
+        default=1000,
+        description="Connections that a worker has open; on more only health checks and metrics are answered.",
+    )
+    header_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=10.0, description="Time that a request's header has to arrive."
+    )
+    write_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=30.0, description="Time that a client has to take its answer."
+    )
     max_batch_rows: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=1,
         description="Rows of several requests that go through the graph together; 1 switches micro-batching off.",
@@ -86,6 +96,9 @@ class Settings(BaseSettings):
         default="unknown",
         description="Commit that the service was built from, for `radogaga_build_info`; images have it.",
     )
+    drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=1.0, description="Time between SIGTERM, from when on the service is not ready, and its last connection."
+    )
     shutdown_seconds: Annotated[int, Field(ge=0)] = Field(
-        default=30, description="Time that requests under way have to finish after SIGTERM."
+        default=30, description="Time that requests under way then have to finish."
     )

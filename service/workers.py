@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any, NoReturn
 
 import uvicorn
@@ -61,14 +62,29 @@ class Listener(socket.socket):
 
 
 class Workers(Multiprocess):
-    """uvicorn's supervisor, which also forgets the gauges of workers that ended."""
+    """uvicorn's supervisor, which also forgets the gauges of workers that ended, and ends sooner if asked again."""
 
-    def handle_hup(self) -> None:
-        """Has every worker look for new models; uvicorn would start all of them anew."""
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.end)
+
+    def end(self, number: int, _: FrameType | None) -> None:
+        """Ends the workers; SIGINT, and whatever comes second, is passed on to them, so that they don't drain."""
+        if number == signal.SIGINT or self.should_exit.is_set():
+            self.pass_on(number)
+        self.should_exit.set()
+
+    def pass_on(self, number: int) -> None:
+        """Sends every worker a signal."""
         for process in self.processes:
             if process.pid is not None:
                 with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGHUP)
+                    os.kill(process.pid, number)
+
+    def handle_hup(self) -> None:
+        """Has every worker look for new models; uvicorn would start all of them anew."""
+        self.pass_on(signal.SIGHUP)
 
     def keep_subprocess_alive(self) -> None:
         """Starts workers anew that died or hang."""

@@ -34,6 +34,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         415: "The body is compressed in a way that isn't read here.",
         500: "Something unforeseen; the log has it.",
         503: "The models are being loaded, too many requests are under way, or the service is shutting down.",
+        504: "The time that the request's header allows was over before the work began.",
     }.items()
 }
 
@@ -75,7 +76,7 @@ async def live() -> schemas.Live:
 @router.get("/health/ready", responses={503: ERRORS[503]})
 async def ready(request: Request) -> schemas.Ready:
     """Says that every model is loaded and has replayed its examples."""
-    service_of(request).models()
+    service_of(request).ready()
     return schemas.Ready(ready=True)
 
 

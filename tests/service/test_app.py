@@ -9,14 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from fastapi import Response
 from fastapi.testclient import TestClient
 
 from service import inference
 from service.app import create_app, publish_regularly
 from service.catalog import Catalog
+from service.detector import Detector
 from service.errors import StartError
 from service.formats import Body
+from service.graphs import Matrix
 from service.inference import Exchange
 from service.repository import ModelRepository
 from service.settings import Settings
@@ -65,31 +66,35 @@ def test_without_a_reporter_a_failed_start_is_still_logged(tmp_path: Path, caplo
     assert f"the start failed: {tmp_path}: there is no model folder" in caplog.text
 
 
-def test_more_requests_than_are_taken_at_once_are_asked_to_wait(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_bodies_beyond_their_share_are_asked_to_wait_and_short_ones_are_not(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     may_answer = threading.Event()
-    answer_at_once = Exchange.answer
+    read_at_once = Exchange.read
 
-    def slowly(exchange: Exchange, body: Body) -> Response:
+    def slowly(exchange: Exchange, body: Body) -> tuple[Detector, Matrix]:
         may_answer.wait(timeout=30)
-        return answer_at_once(exchange, body)
+        return read_at_once(exchange, body)
 
-    app = create_app(Settings(models=models, max_in_flight=2))
+    app = create_app(Settings(models=models, max_in_flight=8))
     body = {"dataset": "thyroid", "vectors": [[0.5] * 6] * 1000}  # long enough for a thread
     with TestClient(app) as client, ThreadPoolExecutor(2) as pool:
         wait_until_ready(client)
-        monkeypatch.setattr(Exchange, "answer", slowly)
+        monkeypatch.setattr(Exchange, "read", slowly)
         monkeypatch.setattr(inference, "INLINE_BYTES", 10_000)
         first = [pool.submit(client.post, "/score", json=body) for _ in range(2)]
         deadline = time.monotonic() + 30
-        while app.state.service.under_way < 2:
+        while app.state.service.gate.long < 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         third = client.post("/score", json=body)
         assert client.get("/health/live").status_code == 200
+        short = client.post("/score", json={"dataset": "thyroid", "vectors": [[0.5] * 6]})
         may_answer.set()
         assert [answer.result().status_code for answer in first] == [200, 200]
+        assert short.status_code == 200, "long bodies took what is kept for short ones"
         assert (third.status_code, third.json()["kind"], third.headers["retry-after"]) == (503, "overloaded", "1")
-        detail = "2 requests are under way, more are not taken at once. Try again in a second."
+        detail = "2 requests with long bodies are under way, more are not taken at once. Try again in a second."
         assert third.json()["detail"] == detail
         assert client.post("/score", json=body).status_code == 200
 

@@ -152,7 +152,7 @@ def test_a_score_that_is_not_finite_is_refused_from_there_too(monkeypatch: pytes
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("aside") / "log"
-    with serving(log, [sys.executable, "-c", COMMAND], max_in_flight=4) as started, started.client():
+    with serving(log, [sys.executable, "-c", COMMAND], max_in_flight=16) as started, started.client():
         yield started
 
 
@@ -190,7 +190,7 @@ def test_clients_that_hang_up_meanwhile_leave_nothing_behind(server: Server) -> 
 
 
 def test_what_is_in_a_thread_at_the_end_is_waited_for(tmp_path: Path) -> None:
-    slow = f"import time; from service import aside; aside.Aside.add = lambda self, rows, done: {SLOW}; {COMMAND}"
+    slow = f"import time; from service import aside; aside.Aside.add = lambda self, rows, done, _: {SLOW}; {COMMAND}"
     with serving(tmp_path / "log", [sys.executable, "-c", slow]) as server, server.client() as client:
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(client.post, "/score", content=LONG, headers=JSON)

@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from service.body import Patience, inflate, read_body
+from service.body import Patience, Room, inflate, read_body
 from service.errors import BodyTooLarge, BodyTooSlow, MalformedBody
 from service.formats import Body
 from tests.service.requests import COMPRESS
@@ -31,7 +31,7 @@ def in_parts(*parts: bytes, end: Message | None = None) -> Receive:
 
 
 def read(receive: Receive, headers: dict[bytes, bytes] | None = None, limit: int = 100, seconds: float = 30.0) -> Body:
-    return asyncio.run(read_body(headers or {}, receive, limit, Patience(seconds)))
+    return asyncio.run(read_body(headers or {}, receive, limit, Patience(seconds), Room(1000)))
 
 
 @pytest.mark.parametrize("parts", [[b"abc"], [b"", b"abc"], [b"a", b"", b"bc"], [b"a", b"b", b"c", b""]])
@@ -61,8 +61,10 @@ def test_late_bodies_are_given_up_and_others_are_not() -> None:
 
     async def both() -> list[Any]:
         patience = Patience(0.05)
-        slow = [read_body({}, late, 100, patience) for _ in range(3)]
-        return await asyncio.gather(*slow, read_body({}, in_parts(b"abc"), 100, patience), return_exceptions=True)
+        slow = [read_body({}, late, 100, patience, Room(1000)) for _ in range(3)]
+        return await asyncio.gather(
+            *slow, read_body({}, in_parts(b"abc"), 100, patience, Room(1000)), return_exceptions=True
+        )
 
     *refused, fine = asyncio.run(both())
     assert [str(error) for error in refused] == ["The body did not arrive within 0.05 seconds."] * 3
@@ -72,7 +74,7 @@ def test_late_bodies_are_given_up_and_others_are_not() -> None:
 
 def test_a_request_that_is_cancelled_for_another_reason_stays_cancelled() -> None:
     async def cancelled() -> None:
-        reading = asyncio.ensure_future(read_body({}, waiting, 100, Patience(30)))
+        reading = asyncio.ensure_future(read_body({}, waiting, 100, Patience(30), Room(1000)))
         await asyncio.sleep(0)
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):

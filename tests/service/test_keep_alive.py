@@ -4,10 +4,14 @@ import asyncio
 import time
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from uvicorn.server import ServerState
 
+from service.app import create_app
 from service.lane import LaneProtocol
+from service.settings import Settings
 
 IDLE = 0.4
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -16,7 +20,9 @@ GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 async def seconds_until_closed(pauses: list[float]) -> float:
     """Sends requests with pauses between them, and returns the seconds from the last answer to the end."""
     # uvicorn's type has whole seconds; its timer takes any
-    config = uvicorn.Config(PlainTextResponse("yes"), http=LaneProtocol, ws="none", timeout_keep_alive=IDLE)  # type: ignore[arg-type]
+    app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("yes"))])
+    app.state.service = create_app(Settings()).state.service
+    config = uvicorn.Config(app, http=LaneProtocol, ws="none", proxy_headers=False, timeout_keep_alive=IDLE)  # type: ignore[arg-type]
     config.load()
     state, loop = ServerState(), asyncio.get_running_loop()
 

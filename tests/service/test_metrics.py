@@ -243,7 +243,7 @@ def test_a_fallback_to_the_cpu_is_noticed(
 
 def test_what_waits_is_told() -> None:
     metrics = ServiceMetrics()
-    metrics.publish(Load(requests=5, rows_queued=7, long_bodies_queued=9))
+    metrics.publish(Load(requests=5, rows_queued=7, long_bodies_queued=9, connections=11))
     found = {family.name: family.samples[0].value for family in metrics.registry.collect() if len(family.samples) == 1}
     assert found["radogaga_requests_in_flight"] == 5
     assert found["radogaga_rows_queued"] == 7

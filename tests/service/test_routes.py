@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi import Response
 from fastapi.testclient import TestClient
 
 from service import inference
 from service.app import create_app
+from service.detector import Detector
 from service.formats import FORMATS, Body
+from service.graphs import Matrix
 from service.inference import Exchange
 from service.settings import Settings
 from tests.manifests import write_manifest
@@ -56,19 +57,20 @@ def test_decode_names_the_row_of_a_latent_that_is_too_wide(client: TestClient) -
 
 def test_long_bodies_are_answered_alike_in_a_thread(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = []
-    answer_at_once = Exchange.answer
+    read_at_once = Exchange.read
 
-    def noting(exchange: Exchange, body: Body) -> Response:
+    def noting(exchange: Exchange, body: Body) -> tuple[Detector, Matrix]:
         threads.append(threading.current_thread().name)
-        return answer_at_once(exchange, body)
+        return read_at_once(exchange, body)
 
-    monkeypatch.setattr(Exchange, "answer", noting)
+    monkeypatch.setattr(Exchange, "read", noting)
     monkeypatch.setattr(inference, "INLINE_BYTES", 10_000)
     answer = client.post("/score", json={"dataset": "thyroid", "vectors": [ROW] * 900}).json()
     alone = client.post("/score", json={"dataset": "thyroid", "vectors": [ROW]}).json()
     assert answer["scores"] == alone["scores"] * 900
-    (thread,) = threads
-    assert thread.startswith("long-bodies")
+    long, short = threads
+    assert long.startswith("long-bodies")
+    assert not short.startswith("long-bodies")
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/score"), ("PUT", "/encode"), ("POST", "/datasets")])
@@ -181,7 +183,7 @@ def test_openapi_describes_requests_answers_and_errors(client: TestClient) -> No
     assert set(score["requestBody"]["content"]) == set(FORMATS)
     assert set(score["responses"]["200"]["content"]) == set(FORMATS)
     assert [parameter["name"] for parameter in score["parameters"]] == ["dataset", "version"]
-    assert set(score["responses"]) == {"200", "400", "404", "406", "408", "413", "415", "422", "500", "503"}
+    assert set(score["responses"]) == {"200", "400", "404", "406", "408", "413", "415", "422", "500", "503", "504"}
     assert "application/problem+json" in score["responses"]["422"]["content"]
     assert set(openapi["paths"]["/datasets/{name}"]["get"]["responses"]) == {"200", "404", "500", "503"}
     assert "HTTPValidationError" not in openapi["components"]["schemas"]

@@ -50,6 +50,10 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
         ("MAX_BODY_BYTES", "-1"),
         ("LOG_LEVEL", "loud"),
         ("SHUTDOWN_SECONDS", "-1"),
+        ("DRAIN_SECONDS", "-1"),
+        ("MAX_CONNECTIONS", "0"),
+        ("HEADER_SECONDS", "0"),
+        ("WRITE_SECONDS", "inf"),
     ],
 )
 def test_wrong_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -267,7 +267,7 @@ def test_openapi_describes_the_protocol(client: TestClient) -> None:
     infer = paths["/v2/models/{model}/versions/{version}/infer"]["post"]
     assert [parameter["name"] for parameter in infer["parameters"]] == ["model", "version"]
     assert "inputs" in infer["requestBody"]["content"]["application/json"]["schema"]["properties"]
-    assert set(infer["responses"]) == {"200", "400", "404", "408", "413", "415", "500", "503"}
+    assert set(infer["responses"]) == {"200", "400", "404", "408", "413", "415", "500", "503", "504"}
     for responses in (infer["responses"], paths["/v2/models/{model}"]["get"]["responses"]):
         assert responses["404"]["content"]["application/json"]["schema"]["$ref"].endswith("/Error")
 

@@ -295,11 +295,11 @@ def test_results_that_are_not_finite(client: TestClient, monkeypatch: pytest.Mon
 
 def test_more_requests_than_are_taken_at_once(app: FastAPI, client: TestClient) -> None:
     service = app.state.service
-    service.under_way += service.settings.max_in_flight
+    service.gate.under_way += service.settings.max_in_flight
     try:
         response = client.post(INFER, json={"inputs": [tensor(X)]})
     finally:
-        service.under_way -= service.settings.max_in_flight
+        service.gate.under_way -= service.settings.max_in_flight
     check_error(response, 503, "64 requests are under way, more are not taken at once. Try again in a second.")
     assert response.headers["retry-after"] == "1"
 
