@@ -14,8 +14,8 @@ from service.errors import StartError
 from service.files import Folder
 from service.graphs import Graph, Matrix
 from service.inspection import check_graph
+from service.manifest import Float32, HashedFile, Manifest, NumericFeature, manifest_of, open_model, sentences
 from service.manifest import Graph as GraphFile
-from service.manifest import HashedFile, Manifest, NumericFeature, manifest_of, open_model
 from service.reference import Reference
 from service.runtime import Runtime
 from service.signatures import Signers
@@ -40,10 +40,10 @@ class ExampleRows(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    x: list[list[float]]
-    score: list[float]
-    z: list[list[float]]
-    x_hat: list[list[float]]
+    x: list[list[Float32]]
+    score: list[Float32]
+    z: list[list[Float32]]
+    x_hat: list[list[Float32]]
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,9 @@ class Detector:
             z = _example_matrix("z", rows.z, (count, manifest.latent_width))
             for name, got in self._results(x, z, path).items():
                 _compare(name, got, np.asarray(getattr(rows, name), dtype=np.float64), path)
-        except (ValidationError, ValueError) as error:
+        except ValidationError as error:
+            raise StartError(f"{path}: {sentences(error)}") from error
+        except ValueError as error:
             raise StartError(f"{path}: {error}") from error
 
     def _results(self, x: Matrix, z: Matrix, path: Path) -> dict[str, NDArray[Any]]:

@@ -42,6 +42,9 @@ LARGEST_FLOAT32 = 3.4028234663852886e38
 MOST_BINS = 100
 """Bins that scores may be sorted into; each is several time series of the service's metrics."""
 
+MOST_PROBLEMS = 10
+"""Wrong fields that an error names."""
+
 LONGEST_QUOTE = 200
 """Characters of a wrong value that an error repeats."""
 
@@ -347,8 +350,11 @@ def manifest_of(folder: Folder, signers: Signers | None = None) -> Manifest:
 
 
 def sentences(error: ValidationError) -> str:
-    """Says of every field that is wrong what is, with the value it had."""
-    return "; ".join(_sentence(problem) for problem in error.errors())
+    """Says of the first fields that are wrong what is, with the value each had, and how many more there are."""
+    problems = error.errors(include_url=False, include_context=False)
+    found = [_sentence(problem) for problem in problems[:MOST_PROBLEMS]]
+    more = len(problems) - len(found)
+    return "; ".join(found + ([f"and {more} more"] if more else []))
 
 
 def _sentence(problem: ErrorDetails) -> str:

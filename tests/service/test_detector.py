@@ -191,8 +191,20 @@ def test_examples_of_another_shape(
         Detector.load(folder, CPU)
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"{}", "Field required"), (b"nope", "Invalid JSON")])
+@pytest.mark.parametrize("name", ["x", "score", "z", "x_hat"])
+def test_examples_that_no_float32_holds(folder: Path, name: str) -> None:
+    def change(examples: dict[str, Any]) -> None:
+        examples[name][3] = 1e39 if name == "score" else [1e39] * 6
+
+    change_examples(folder, change)
+    with pytest.raises(
+        StartError, match=rf"{folder}/examples.json: {name}\.3.* is 1e\+39: .* less than or equal to 3402"
+    ):
+        Detector.load(folder, CPU)
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"{}", "x is missing; score is missing"), (b"nope", "Invalid JSON")])
 def test_examples_that_can_not_be_read(folder: Path, content: bytes, message: str) -> None:
     replace(folder, ("examples",), content)
-    with pytest.raises(StartError, match=f"{folder}/examples.json: (.|\n)*{message}"):
+    with pytest.raises(StartError, match=f"{folder}/examples.json: .*{message}"):
         Detector.load(folder, CPU)

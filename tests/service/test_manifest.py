@@ -213,3 +213,10 @@ def test_many_names_are_compared_quickly(folder: Path, change_manifest: Callable
     with pytest.raises(StartError, match="for 100000 columns"):
         read_manifest(folder)
     assert time.process_time() - started < 5
+
+
+def test_of_many_wrong_fields_the_first_are_named(folder: Path, change_manifest: Callable[[Change], None]) -> None:
+    change_manifest(lambda manifest: manifest.update(features=[1] * 50_000))
+    with pytest.raises(StartError, match=r"features.9 is 1: .*; and 49990 more") as caught:
+        read_manifest(folder)
+    assert len(str(caught.value)) < 2000
