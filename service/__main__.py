@@ -19,13 +19,13 @@ from pydantic import ValidationError
 from service.access import Access
 from service.app import create_app
 from service.commands import key, threshold
+from service.commands.sign import SIGNING, add_signing
 from service.connections import allow_files
 from service.errors import StartError
 from service.lane import LaneProtocol
 from service.logs import configure_logging
 from service.offline.arguments import DESCRIPTION, add_arguments
 from service.settings import Settings
-from service.signing import SIGNING, add_signing
 from service.tls import HEADER as HSTS
 from service.tls import https
 from service.workers import encrypted, serve_by_workers

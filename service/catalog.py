@@ -12,7 +12,7 @@ from service.errors import StartError
 from service.folders import VERSION, Look, folders, look_at
 from service.repository import ModelRepository, Refusal
 from service.runtime import Runtime
-from service.signatures import Signers
+from service.signatures import SUFFIX, Signers
 from service.thresholds import THRESHOLDS, Thresholds, read_thresholds
 
 logger = logging.getLogger(__name__)
@@ -138,13 +138,16 @@ class Catalog:
 
     def _update(self, found: Mapping[Key, Path], seconds_of_quiet: float, retry: bool = False) -> None:
         self.pending = False
+        known = {key[0] for key, entry in self._entries.items() if isinstance(entry.loaded, Detector)}
         for key in self._entries.keys() - found.keys():
             logger.info("gone", extra={"fields": {"model": "/".join(key)}})
             del self._entries[key]
         for key, path in found.items():
-            look = look_at(path)
+            look = look_at(path, beside=path.with_name(path.name + SUFFIX))
             if look is not None:
                 entry = self._entries.setdefault(key, Entry())
+                if path.name == THRESHOLDS and entry.loaded is None and key[0] in known:
+                    entry.loaded = Thresholds(dataset=key[0])  # what is in force while there is no file
                 if entry.is_to_be_tried(look, retry):
                     self._try(key, path, look, entry, seconds_of_quiet)
 
@@ -195,16 +198,22 @@ class Catalog:
     def _repository(self) -> ModelRepository:
         detectors: dict[str, dict[int, Detector]] = {}
         for (dataset, name), entry in self._entries.items():
-            if isinstance(entry.loaded, Detector):
-                change = self._thresholds(dataset).of(int(name))
+            thresholds = self._thresholds(dataset)
+            if isinstance(entry.loaded, Detector) and thresholds is not None:
+                change = thresholds.of(int(name))
                 if entry.loaded.change != change:
                     entry.loaded = entry.loaded.changed(change)
                 detectors.setdefault(dataset, {})[int(name)] = entry.loaded
         refused = [*self._unreadable.values(), *(entry.refusal for entry in self._entries.values() if entry.refusal)]
-        histories = {dataset: self._thresholds(dataset) for dataset in detectors}
+        histories = {dataset: thresholds for dataset in detectors if (thresholds := self._thresholds(dataset))}
         return ModelRepository(detectors, sorted(refused, key=str), histories)
 
-    def _thresholds(self, dataset: str) -> Thresholds:
+    def _thresholds(self, dataset: str) -> Thresholds | None:
+        """Returns the changes of a dataset's thresholds; None if they are not known, as at a start with a broken file.
+
+        The calibrated thresholds would then be other ones than were in force before.
+        """
         entry = self._entries.get((dataset, THRESHOLDS))
-        found = entry.loaded if entry else None
-        return found if isinstance(found, Thresholds) else Thresholds(dataset=dataset)
+        if entry is None:
+            return Thresholds.model_construct(dataset=dataset)
+        return entry.loaded if isinstance(entry.loaded, Thresholds) else None

@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,14 +32,22 @@ class Look:
         return not 0 <= time.time_ns() - self.newest < seconds * NANOSECONDS
 
 
-def look_at(path: Path) -> Look | None:
-    """Looks at a file, or at a folder and what is in it; None if it is not there."""
+def look_at(path: Path, beside: Path | None = None) -> Look | None:
+    """Looks at a file, or at a folder and what is in it; None if it is not there.
+
+    Arguments:
+        path: The file or folder.
+        beside: A file that belongs to it, and need not be there.
+    """
     try:
         marks = [_marks("", path)]
         if stat.S_ISDIR(path.stat().st_mode):
             marks += sorted(_marks(entry.name, entry) for entry in os.scandir(path))
     except OSError:
         return None
+    if beside is not None:
+        with suppress(OSError):
+            marks.append(_marks(beside.name, beside))
     return Look(tuple(marks), max(max(mark[-2:]) for mark in marks))
 
 

@@ -16,6 +16,7 @@ from service.errors import StartError
 from service.folders import folders
 from service.repository import ModelRepository
 from service.runtime import Runtime
+from service.signatures import Signers, generate_key, sign_file
 from service.thresholds import THRESHOLDS, change_threshold
 from tests.manifests import write_manifest
 from tests.service.versions import copy_version
@@ -280,8 +281,44 @@ def test_a_broken_file_of_thresholds_leaves_the_ones_before(
     assert repository.refusals[0].reason.startswith("thyroid/thresholds.json: changes.0 is 7: ")
 
 
-def test_a_broken_file_of_thresholds_at_the_start_leaves_those_of_training(folder: Path, catalog: Catalog) -> None:
+def test_the_first_file_of_thresholds_may_be_broken(
+    folder: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = catalog.open().find("thyroid")
+    (folder.parent / THRESHOLDS).write_text("{")
+    assert catalog.look() is None
+    age(folder, monkeypatch)
+    repository = looked(catalog)
+    assert repository.find("thyroid") is before
+    assert [str(refusal) for refusal in repository.refusals] == ["thyroid/thresholds.json"]
+
+
+def test_a_dataset_is_not_served_at_the_start_while_its_thresholds_are_not_known(
+    models: Path, folder: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder, models / "other" / "1")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    write_manifest(models / "other" / "1" / "manifest.json", manifest | {"dataset": "other"})
     (folder.parent / THRESHOLDS).write_text("{")
     repository = catalog.open()
-    assert repository.find("thyroid").threshold == repository.find("thyroid").manifest.threshold
+    assert repository.datasets() == ["other"]
     assert [str(refusal) for refusal in repository.refusals] == ["thyroid/thresholds.json"]
+    (folder.parent / THRESHOLDS).unlink()
+    assert looked(catalog).find("thyroid").threshold == manifest["threshold"]
+    (models / "other" / THRESHOLDS).write_text("{")
+    age(folder, monkeypatch)
+    assert looked(catalog).datasets() == ["other", "thyroid"]
+
+
+def test_a_signature_that_comes_later_is_seen(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate_key(tmp_path / "key", "operator")
+    sign_file(folder / "manifest.json", tmp_path / "key")
+    catalog = Catalog(folder.parents[1], CPU, Signers.load(tmp_path / "key.pub"))
+    catalog.open()
+    change_threshold(folder.parent, 1, -3.0, "fewer misses")
+    age(folder, monkeypatch)
+    repository = looked(catalog)
+    assert repository.refusals[0].reason.startswith("thyroid/thresholds.json.sig: can't be read")
+    assert repository.find("thyroid").threshold == repository.find("thyroid").manifest.threshold
+    sign_file(folder.parent / THRESHOLDS, tmp_path / "key")
+    assert looked(catalog).find("thyroid").threshold == -3.0
