@@ -1,6 +1,9 @@
 """What Prometheus and Alertmanager are told fits together."""
 
+import re
 import stat
+
+import yaml
 
 from tests.docker.configurations import DOCKER, parsed, rules
 
@@ -43,3 +46,14 @@ def test_containers_may_read_the_files() -> None:
         for path in (DOCKER / folder).rglob("*"):
             wanted = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
             assert path.stat().st_mode & wanted == wanted, path
+
+
+def test_scrapes_send_a_key_once_that_is_commented_in() -> None:
+    text = (DOCKER / "prometheus" / "prometheus.yml").read_text()
+    assert "authorization" not in str(yaml.safe_load(text))
+    with_key = yaml.safe_load(
+        re.sub(r"^( +)# (authorization:|  credentials_file: .*)$", r"\1\2", text, flags=re.MULTILINE)
+    )
+    (job,) = (job for job in with_key["scrape_configs"] if job["job_name"] == "radogaga")
+    assert job["authorization"] == {"credentials_file": "/etc/prometheus/scrape.secret"}
+    assert "*.secret" in (DOCKER.parent / ".gitignore").read_text().split()

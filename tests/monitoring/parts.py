@@ -128,8 +128,17 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, alertmanager: str, interval: str = "1s") -> Iterator[Prometheus]:
-    """Runs Prometheus as configured, but with replicas from a file, on other ports, and at shorter intervals."""
+def prometheus(
+    folder: Path, alertmanager: str, interval: str = "1s", secret: Path | None = None
+) -> Iterator[Prometheus]:
+    """Runs Prometheus as configured, but with replicas from a file, on other ports, and at shorter intervals.
+
+    Arguments:
+        folder: Where it keeps what it writes.
+        alertmanager: Host and port.
+        interval: Between scrapes, and between evaluations.
+        secret: The file with the key for scrapes, if there is one.
+    """
     port, targets = free_port(), folder / "targets.json"
     targets.write_text("[]")
     config = parsed(DOCKER / "prometheus" / "prometheus.yml")
@@ -139,6 +148,8 @@ def prometheus(folder: Path, alertmanager: str, interval: str = "1s") -> Iterato
     config["alerting"]["alertmanagers"][0]["static_configs"] = there
     for job in config["scrape_configs"]:
         if job.pop("dns_sd_configs", None):
+            if secret:
+                job["authorization"] = {"credentials_file": str(secret)}
             job["file_sd_configs"] = [{"files": [str(targets)], "refresh_interval": interval}]
         else:
             own = [{"targets": [f"127.0.0.1:{port}"]}]
