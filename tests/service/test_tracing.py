@@ -26,6 +26,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from service.app import create_app
 from service.errors import StartError
 from service.inference import Exchange
+from service.keys import add_key
 from service.settings import Settings
 from service.tracing import Traces, exporting
 from tests.server import MODELS, SECONDS, serving
@@ -50,9 +51,9 @@ def traced(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr("service.app.exporting", lambda: Traces(provider))
     clients: list[TestClient] = []
 
-    def make(max_batch_rows: int = 1) -> TestClient:
+    def make(max_batch_rows: int = 1, keys: Path | None = None) -> TestClient:
         client = TestClient(
-            create_app(Settings(models=MODELS, traces=True, max_batch_rows=max_batch_rows)),
+            create_app(Settings(models=MODELS, traces=True, max_batch_rows=max_batch_rows, keys=keys)),
             raise_server_exceptions=False,
         )
         clients.append(client.__enter__())
@@ -186,6 +187,20 @@ def test_an_error_is_named_and_only_the_services_own_make_the_span_one(
     assert attributes(unforeseen)["error.type"] == "internal"
     failed = [span.status.status_code is StatusCode.ERROR for span in (unknown, nowhere, unforeseen)]
     assert failed == [False, False, True]
+
+
+def test_no_key_gets_into_a_trace(
+    traced: Callable[..., TestClient], exporter: InMemorySpanExporter, tmp_path: Path
+) -> None:
+    path = tmp_path / "keys"
+    key = add_key(path, "ci", ["score"])
+    client = traced(keys=path)
+    for sent in (key, f"{key}x"):
+        for headers in ({"x-api-key": sent}, {"authorization": f"Bearer {sent}", "tracestate": f"k={sent}"}):
+            client.post("/score", json=ONE, headers=headers)
+    assert [attributes(span)["http.response.status_code"] for span in requests_of(exporter)] == [200, 200, 401, 401]
+    for span in exporter.get_finished_spans():
+        assert key not in span.to_json()
 
 
 def test_what_watches_the_service_is_not_traced(
