@@ -76,6 +76,8 @@ def _read_fast(rest: bytes, max_rows: int) -> NDArray[np.float64] | None:
     rest = rest.strip()
     if not rest or rest.count(b"\n") >= max_rows or any(byte in rest for byte in UNUSUAL):
         return None
+    if b"\r" in rest and rest.count(b"\r") != rest.count(b"\r\n"):
+        return None  # a return alone ends a line, too, and to JSON it is a space
     return json.matrix_of(b"[[" + rest.replace(b"\n", b"],[") + b"]]")
 
 
