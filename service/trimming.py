@@ -10,7 +10,7 @@ import ctypes
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-SECONDS = 2.0
+SECONDS = 1.0
 """How long after a long body memory is given back, of all bodies of this time together: it takes some milliseconds."""
 
 
