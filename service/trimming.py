@@ -1,4 +1,4 @@
-"""Gives the memory of long bodies back to the system once they are answered.
+"""Gives the memory of bodies back to the system once they are answered.
 
 glibc keeps what was freed for the next time: after a body of 32 MiB that may be some hundred MB, in pieces between what
 is still needed. To have it give up every large block at once, by its own settings, would cost requests with thousands
@@ -12,6 +12,9 @@ from concurrent.futures import Executor
 
 SECONDS = 1.0
 """How long after a long body memory is given back, of all bodies of this time together: it takes some milliseconds."""
+
+SECONDS_BETWEEN = 10.0
+"""How often it is, at the least: short bodies leave something, too."""
 
 
 class Trimmer:
@@ -31,6 +34,12 @@ class Trimmer:
         """Asks for memory to be given back soon."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SECONDS, self._begin)
+
+    async def ask_regularly(self) -> None:
+        """Asks for it over and over."""
+        while True:
+            await asyncio.sleep(SECONDS_BETWEEN)
+            self.ask()
 
     def close(self) -> None:
         """Forgets what was asked for."""

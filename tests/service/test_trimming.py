@@ -44,6 +44,22 @@ def test_several_long_bodies_are_trimmed_after_once() -> None:
     assert len(times) == 2
 
 
+def test_it_is_done_regularly_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trimming, "SECONDS_BETWEEN", 0.05)
+    times: list[float] = []
+
+    async def ask() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            trimmer = Trimmer(executor, lambda: times.append(time.monotonic()))
+            task = asyncio.create_task(trimmer.ask_regularly())
+            while len(times) < 3:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            trimmer.close()
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
+
+
 def test_nothing_is_done_after_the_end() -> None:
     times: list[float] = []
 
