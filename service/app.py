@@ -76,6 +76,7 @@ def create_app(
         loading = asyncio.create_task(load_models(service, on_start_error))
         drain_on_sigterm(service)
         tasks = [asyncio.create_task(follow_when_loaded(service, loading))]
+        tasks.append(asyncio.create_task(service.trimmer.ask_regularly()))
         if metrics.shared:
             tasks.append(asyncio.create_task(publish_regularly(service)))
         if ready_first:

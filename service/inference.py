@@ -30,6 +30,7 @@ from service.metrics import Load, ServiceMetrics
 from service.observation import Observer
 from service.repository import ModelRepository
 from service.settings import Settings
+from service.trimming import Trimmer
 
 INLINE_BYTES = 2**20
 """Longer bodies are answered in a thread: the way there and back costs as much as a few rows, and keeps others waiting
@@ -112,6 +113,8 @@ class Service:
         room: Counts the bytes of their bodies, as far as they don't take the lane.
         connections: Counts and bounds clients' connections.
         rendered: Refusals as they were sent lately, without their ids.
+        patience: Ends the reading of bodies that take too long.
+        trimmer: Gives the memory of long bodies back.
     """
 
     settings: Settings
@@ -125,6 +128,7 @@ class Service:
     connections: Connections = field(init=False)
     rendered: dict[tuple[object, ...], tuple[object, bytes]] = field(default_factory=dict)
     patience: Patience = field(init=False)
+    trimmer: Trimmer = field(init=False)
     _long_bodies: ThreadPoolExecutor = field(init=False)
     _long_bodies_queued: int = 0
     _text_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -137,6 +141,7 @@ class Service:
         self.connections = Connections(self.settings, self.metrics)
         self.patience = Patience(self.settings.body_seconds)
         self._long_bodies = ThreadPoolExecutor(max(2, cores()), thread_name_prefix="long-bodies")
+        self.trimmer = Trimmer(self._long_bodies)
         spare = max(0, cores() // self.settings.workers - 1)  # the event loop has a core for itself
         self._graphs = Threads(spare, self.settings.max_in_flight // 2)  # so none is refused on their account
 
@@ -172,6 +177,7 @@ class Service:
         self.publish_metrics()
         if self.ledger.traces is not None:
             self.ledger.traces.close()
+        self.trimmer.close()
         self._long_bodies.shutdown(wait=False)
         self._graphs.close()
 
@@ -219,6 +225,8 @@ class Service:
                 self.gate.leave(long)
         finally:
             self.room.taken -= len(body)
+            if long:
+                self.trimmer.ask()
 
     async def _answer_short(self, work: "Work", body: Body, receive: Receive) -> Response:
         graph, seen = work.operation.graph, work.seen

@@ -140,9 +140,14 @@ class Problem(BaseModel):
     request_id: str = Field(description="The id under which the service's log has this request.")
 
 
+IN_PATH = {"name": "thyroid", "model": "thyroid", "version": "1"}
+"""Examples of the parts of paths."""
+
+
 def in_path(name: str) -> dict[str, Any]:
     """Describes a part of the path for OpenAPI; FastAPI's own way would promise an error of its own beside."""
-    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]}
+    schema, example = {"type": "string"}, IN_PATH[name]
+    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": schema, "example": example}]}
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def read(body: Body, context: Context) -> NamedRows:
     first, _, rest = body.partition(b"\n")
     if (cells := first.partition(b"\r")[0].count(b",") + 1) > MOST_COLUMNS:
         raise InvalidField("The first line", f"has {cells} cells", f"at most {MOST_COLUMNS}")
-    names = _cells(_text(first)) if not any(byte in first for byte in UNUSUAL) else None
+    usual = b"\r" not in first[:-1] and not any(byte in first for byte in UNUSUAL)
+    names = _cells(_text(first)) if usual else None
     if names is not None:
         if all(map(_is_number, names)):
             names, rest = None, body
@@ -75,6 +76,8 @@ def _read_fast(rest: bytes, max_rows: int) -> NDArray[np.float64] | None:
     rest = rest.strip()
     if not rest or rest.count(b"\n") >= max_rows or any(byte in rest for byte in UNUSUAL):
         return None
+    if b"\r" in rest and rest.count(b"\r") != rest.count(b"\r\n"):
+        return None  # a return alone ends a line, too, and to JSON it is a space
     return json.matrix_of(b"[[" + rest.replace(b"\n", b"],[") + b"]]")
 
 

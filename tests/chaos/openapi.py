@@ -9,7 +9,7 @@ from tests.server import ROOT
 
 PROGRAM = ROOT / ".venv-chaos" / "bin" / "schemathesis"
 
-EXAMPLES = 1500
+EXAMPLES = 600
 """Cases of each operation and phase; operations without parameters need but a few."""
 
 CHECKS = (

@@ -12,7 +12,21 @@ import onnxruntime
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tests.chaos.samples import DATASET, INFER, JSON_BYTES, NAMES, UNPACK, WIDTH, Rows, Sample
+from tests.chaos.samples import (
+    ARROW,
+    CSV,
+    DATASET,
+    INFER,
+    JSON,
+    JSON_BYTES,
+    NAMES,
+    NPY,
+    RAW,
+    UNPACK,
+    WIDTH,
+    Rows,
+    Sample,
+)
 from tests.chaos.wire import Reply
 from tests.server import MODELS
 
@@ -61,7 +75,7 @@ def rows_in(sample: Sample) -> tuple[Rows, int]:
         body = sample.body
         if (encoding := sample.headers.get("content-encoding", "identity").lower()) != "identity":
             body = UNPACK[encoding](body)
-        rows, version = READERS[sample.kind](body, sample)
+        rows, version = READERS[kind_of(sample)](body, sample)
         x = np.asarray(rows, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != WIDTH or not len(x):
             raise Unreadable(f"shape {x.shape}")
@@ -74,6 +88,12 @@ def rows_in(sample: Sample) -> tuple[Rows, int]:
     if not np.isfinite(found).all():
         raise Unreadable("a value is not finite")
     return np.ascontiguousarray(found), NEWEST if version is None else version
+
+
+def kind_of(sample: Sample) -> str:
+    """Returns what a request says that it is, whatever it was made of; the protocol doesn't look at its type."""
+    media_type = sample.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return sample.kind if sample.kind.startswith("v2") else KINDS_BY_TYPE[media_type]
 
 
 Read = tuple[Any, int | None]
@@ -227,6 +247,9 @@ READERS: dict[str, Callable[[bytes, Sample], Read]] = {
     "v2": read_v2,
     "v2 bytes": read_v2_bytes,
 }
+
+
+KINDS_BY_TYPE = {JSON: "json", CSV: "csv", NPY: "npy", RAW: "raw", ARROW: "arrow"}
 
 
 def scores_in(reply: Reply) -> tuple[NDArray[np.float64], int | None]:

@@ -17,12 +17,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import orjson
 
 from tests.chaos.bars import Bar, Outcome
 from tests.chaos.samples import (
     DATASET,
     WAYS,
+    WIDTH,
     Rows,
     Sample,
     as_arrow,
@@ -56,6 +58,7 @@ WORKERS = 2
 PATIENCE = 30.0
 SECONDS_TO_START = 60.0
 CONNECTIONS = 6
+LONG_AT_ONCE = 16
 
 MOST_BURSTS = 0.5
 """Seconds by which requests may be late and still all be sent; what is later is left out."""
@@ -90,6 +93,12 @@ class Deed:
 def written(sample: Sample, **headers: str) -> bytes:
     """Writes a request."""
     return request("POST", sample.target, {**sample.headers, **headers}, sample.body)
+
+
+def long_json() -> bytes:
+    """Writes a body of about 2 MB, longer than those that are answered at once."""
+    document = {"dataset": DATASET, "vectors": np.random.default_rng(1).random((LONG, WIDTH)).tolist()}
+    return request("POST", "/score", {"content-type": "application/json"}, orjson.dumps(document))
 
 
 def asked(target: str, method: str = "GET", **headers: str) -> bytes:
@@ -129,6 +138,7 @@ def deeds() -> list[Deed]:
         *(Deed(0.5, "good", written(packed(as_json(some), encoding))) for encoding in ("gzip", "deflate", "zstd")),
         *(Deed(0.3, "good", written(way(many))) for way in (as_json, as_csv, as_v2, as_npy, as_v2_bytes)),
         *(Deed(0.05, "good", written(way(most))) for way in (as_json, as_csv, as_arrow)),
+        *(Deed(0.05, "good", data) for data in (long_json(), written(packed(as_json(most), "zstd")))),
         Deed(3, "empty", written(versioned)),
         *(Deed(0.5, "bad", request("POST", "/score", row.headers, body)) for body in bad),
         *(Deed(0.2, "bad", written(row, **{name: "x"})) for name in ("accept", "content-type", "content-encoding")),
@@ -241,6 +251,7 @@ def coming_and_going(models: Path) -> Iterator[list[int]]:
 def soak(server: Server, seconds: float, samples: Path, every: float = SAMPLE_SECONDS) -> tuple[list[Vitals], Traffic]:
     """Sends everything for some time; returns what was seen behind the warm-up, and the client."""
     url, ended = server.url(), threading.Event()
+    fill_pools(url)
     traffic = Traffic(url)
     thread = threading.Thread(target=traffic.run, args=(ended.is_set,))
     began = time.monotonic()
@@ -262,6 +273,17 @@ def soak(server: Server, seconds: float, samples: Path, every: float = SAMPLE_SE
         ended.set()
         thread.join()
     return seen, traffic
+
+
+def fill_pools(url: str) -> None:
+    """Sends many long bodies at once, so that every pool has all the threads that it may have from the beginning."""
+    data = long_json()
+    wires = [Wire(url, PATIENCE) for _ in range(LONG_AT_ONCE)]
+    for wire in wires:
+        wire.send(data)
+    for wire in wires:
+        wire.reply()
+        wire.close()
 
 
 def scrape(url: str, traffic: Traffic) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.chaos.hostile import BODIES, MB, Cost
 from tests.chaos.mutations import Case, case_of
 from tests.chaos.openapi import read
 from tests.chaos.samples import DATASET, KINDS, UNPACK, WAYS, Sample, packed, rows_of
-from tests.chaos.second_reader import READERS, Scorer, Unreadable, rows_in
+from tests.chaos.second_reader import KINDS_BY_TYPE, READERS, Scorer, Unreadable, rows_in
 from tests.chaos.wire import Reply
 from tests.server import ROOT, serving
 
@@ -59,6 +60,8 @@ def test_the_second_reader_reads_what_was_written(way: Any, encoding: str | None
     assert version == 2
 
 
+TYPES = {kind: media_type for media_type, kind in KINDS_BY_TYPE.items()}
+
 UNREADABLE = [
     Sample(
         "json",
@@ -82,11 +85,24 @@ UNREADABLE = [
 ]
 
 
+UNREADABLE = [
+    replace(sample, headers={"content-type": TYPES.get(sample.kind, ""), **sample.headers}) for sample in UNREADABLE
+]
+
+
 @pytest.mark.parametrize("sample", UNREADABLE, ids=range(len(UNREADABLE)))
 def test_the_second_reader_refuses_what_nobody_should_take(sample: Sample) -> None:
     assert {sample.kind for sample in UNREADABLE} == READERS.keys()
     with pytest.raises(Unreadable):
         rows_in(sample)
+
+
+def test_a_body_is_read_as_what_it_says_that_it_is() -> None:
+    x = rows_of(17)
+    sample = replace(WAYS[3](x), kind="csv")
+    assert rows_in(sample)[0].tobytes() == x.tobytes()
+    with pytest.raises(Unreadable, match="KeyError"):
+        rows_in(replace(sample, headers={"content-type": "text/html"}))
 
 
 CASE = Case("--seed 1 --case 2", WAYS[0](rows_of(2)), b"")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos import pictures
 from tests.chaos.vitals import WINDOWS, Vitals, growth, judge, keep, look
 
 FLAT = [Vitals(5.0 * n, 4, 300.0, 400.0, 80, 15) for n in range(200)]
@@ -62,8 +63,8 @@ def test_what_grows_is_told(kind: str) -> None:
 
 
 def test_of_few_samples_nothing_is_said() -> None:
-    with pytest.raises(ValueError, match=f"39 samples, at least {4 * WINDOWS} are needed"):
-        growth(FLAT[:39])
+    with pytest.raises(ValueError, match=f"19 samples, at least {2 * WINDOWS} are needed"):
+        growth(FLAT[:19])
 
 
 def test_a_process_is_counted_with_its_children(tmp_path: Path) -> None:
@@ -96,3 +97,12 @@ def test_descriptors_threads_and_memory_are_seen() -> None:
     assert after.descriptors == before.descriptors + 1
     assert after.threads == before.threads + 1
     assert after.rss > before.rss + 0.9 * len(block) / 1e6
+
+
+def test_a_soak_is_drawn(tmp_path: Path) -> None:
+    for one in FLAT[:50]:
+        keep(tmp_path / "samples", one)
+    samples = pictures.read(tmp_path / "samples")
+    assert samples == FLAT[:50]
+    pictures.draw(samples, tmp_path / "soak.png")
+    assert (tmp_path / "soak.png").read_bytes().startswith(b"\x89PNG")

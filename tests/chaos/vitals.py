@@ -85,13 +85,13 @@ class Growth:
 
 
 def growth(samples: Sequence[Vitals]) -> Growth:
-    """Compares samples that are evenly spread over some time; of fewer than 4 x `WINDOWS` little can be said.
+    """Compares samples that are evenly spread over some time; of fewer than 2 x `WINDOWS` little can be said.
 
     Raises:
         ValueError: There are fewer than that.
     """
-    if len(samples) < 4 * WINDOWS:
-        raise ValueError(f"{len(samples)} samples, at least {4 * WINDOWS} are needed")
+    if len(samples) < 2 * WINDOWS:
+        raise ValueError(f"{len(samples)} samples, at least {2 * WINDOWS} are needed")
     last = samples[len(samples) // 2 :]
     medians = [float(np.median(window)) for window in np.array_split([one.rss for one in last], WINDOWS)]
     memory, slope = statistics.mean(medians), float(np.polyfit(range(WINDOWS), medians, 1)[0])

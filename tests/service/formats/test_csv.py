@@ -43,6 +43,19 @@ def test_both_readings_give_the_same_bits(seed: int, monkeypatch: pytest.MonkeyP
     assert fast.tobytes() == read(MEDIA_TYPE, body).tobytes()
 
 
+@pytest.mark.parametrize("start", ["", "a,b,c\n", "a,b,c\r\n", '"a",b,c\n', "9,9,9\n"])
+def test_a_return_alone_ends_a_line(start: str) -> None:
+    with pytest.raises(ServiceError, match=r"vectors\[\d\]"):
+        read(MEDIA_TYPE, f"{start}1,\r2,3\n4,5,6\n".encode())
+    rows = [[9, 9, 9]] if start.startswith("9") else []
+    assert read(MEDIA_TYPE, f"{start}1,2,3\r4,5,6\n7,8,9\r\n".encode()).tolist() == [
+        *rows,
+        [1, 2, 3],
+        [4, 5, 6],
+        [7, 8, 9],
+    ]
+
+
 REFUSED = [
     ("", InvalidField, "vectors is empty"),
     ("a,b,c\n", InvalidField, "vectors is empty"),
