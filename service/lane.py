@@ -46,6 +46,8 @@ INFER_ENDPOINT = "/v2/models/{model}/infer"
 NO_LINGERING = struct.pack("ii", 1, 0)
 """The value of SO_LINGER with which a connection is reset, and not kept until its client has taken all."""
 
+MOST_MILLISECONDS = 2**31 - 1
+
 MOST_RENDERED = 64
 """Refusals that are kept to be used again."""
 
@@ -169,6 +171,9 @@ class LaneProtocol(HttpToolsProtocol):
         self._service.gate.welcome()
         connections = self._service.connections
         connections.watch(self.loop, cast(Any, self.connections))
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # the same limit for what the kernel still has for the client
+            milliseconds = min(int(1000 * connections.write_seconds), MOST_MILLISECONDS)
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         if len(self.connections) > connections.most:
             self._surplus = True
             if len(self.connections) > connections.most + RESERVE:
