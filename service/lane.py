@@ -8,6 +8,8 @@ this. uvicorn makes its scope and its cycle of a request only when it goes there
 
 import asyncio
 import re
+import socket
+import struct
 import time
 from collections.abc import Callable
 from functools import partial
@@ -40,6 +42,11 @@ INFER = re.compile(rb"/v2/models/[^/]+(?:/versions/[^/]+)?/infer")
 
 INFER_ENDPOINT = "/v2/models/{model}/infer"
 """What they are counted as when they are refused unread."""
+
+NO_LINGERING = struct.pack("ii", 1, 0)
+"""The value of SO_LINGER with which a connection is reset, and not kept until its client has taken all."""
+
+MOST_MILLISECONDS = 2**31 - 1
 
 MOST_RENDERED = 64
 """Refusals that are kept to be used again."""
@@ -164,6 +171,9 @@ class LaneProtocol(HttpToolsProtocol):
         self._service.gate.welcome()
         connections = self._service.connections
         connections.watch(self.loop, cast(Any, self.connections))
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # the same limit for what the kernel still has for the client
+            milliseconds = min(int(1000 * connections.write_seconds), MOST_MILLISECONDS)
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         if len(self.connections) > connections.most:
             self._surplus = True
             if len(self.connections) > connections.most + RESERVE:
@@ -187,7 +197,8 @@ class LaneProtocol(HttpToolsProtocol):
         return None
 
     def cut_off(self) -> None:
-        """Closes the connection without further ado."""
+        """Closes the connection without further ado; the kernel forgets, too, what the client did not take."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGERING)
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:

@@ -14,17 +14,28 @@ import numpy as np
 import pytest
 
 from service.lane import HELD_SECONDS
-from tests.server import SECONDS, Server, serving
+from tests.server import SECONDS, SERVICE, Server, serving
 from tests.service.requests import ROW
 
 BODY = json.dumps({"dataset": "thyroid", "vectors": [ROW]}).encode()
 
 
-@pytest.fixture(scope="module", params=[1, 16], ids=["alone", "batching"])
+WAITING = "from service import admission, __main__ as program; from service.admission import Gate;"
+WAITING += " Gate.busy = property(lambda _: True, lambda *_: None); program.main()"
+"""A service in which every request waits for its turn."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(SERVICE, 1), (SERVICE, 16), ((sys.executable, "-c", WAITING), 16)],
+    ids=["alone", "batching", "waiting"],
+)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("lane") / "log"
-    settings = {"max_batch_rows": request.param, "max_wait_us": 2000, "max_body_bytes": 2_000_000}
-    with serving(log, **settings) as started, started.client():
+    command, rows = request.param
+    with serving(log, command, max_batch_rows=rows, max_wait_us=2000, max_body_bytes=2_000_000) as started:
+        with started.client():
+            pass
         yield started
 
 
