@@ -37,7 +37,7 @@ from tests.chaos.samples import (
     packed,
     rows_of,
 )
-from tests.chaos.vitals import WINDOWS, Vitals, growth, judge, keep, look
+from tests.chaos.vitals import FEWEST, Vitals, growth, judge, keep, look
 from tests.chaos.wire import Hang, Malformed, Wire, request
 from tests.server import MODELS, Server, serving
 
@@ -49,7 +49,7 @@ WARM_UP_SHARE = 0.05
 RATE = 100.0
 """Requests per second, so that the machine has room for other work beside."""
 
-SAMPLE_SECONDS = 5.0
+SAMPLE_SECONDS = 2.0
 SCRAPE_SECONDS = 10.0
 SWAP_SECONDS = 4.0
 """How long a version stays in the models folder, and how long it stays away."""
@@ -321,7 +321,7 @@ def soaked(seconds: float, kept: Path | None = None, workers: int = WORKERS) -> 
         server = stack.enter_context(serving(log, workers=workers, models=models))
         await_ready(server, workers)
         swaps = stack.enter_context(coming_and_going(models))
-        every = min(SAMPLE_SECONDS, seconds / (10 * WINDOWS))
+        every = min(SAMPLE_SECONDS, seconds / (5 * FEWEST))
         seen, traffic = soak(server, seconds, samples, every)
         return outcome(seen, traffic, swaps[0], has_traceback(log))
 

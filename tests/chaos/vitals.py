@@ -16,8 +16,12 @@ PAGE_BYTES = 4096
 MOST_DRIFT = 0.01
 """How much of its mean the memory of the last half may change by."""
 
-WINDOWS = 10
-"""Windows of the last half whose medians are compared: what a long body takes while it is answered comes and goes."""
+WINDOWS = 3
+"""Windows of the last half whose medians are compared. In an hour they are ten minutes long: what bodies take while
+they are answered comes and goes, by a tenth of all, and so does what is given back every few seconds."""
+
+FEWEST = 20
+"""Samples of which anything can be said."""
 
 MOST_DESCRIPTORS = 2
 """So many descriptors more are a connection that a median happens to meet, not a leak of one per minute."""
@@ -69,7 +73,7 @@ class Growth:
 
     Attributes:
         memory: The mean of the medians of `WINDOWS` windows of the last half, in MB.
-        drift: What the regression line through these medians rises by from the first to the last, over their mean.
+        drift: What the regression line through these medians rises by in all of it, over their mean.
         spread: Their range, over their mean.
         descriptors: Open files more in the last quarter than in the second, by their medians.
         threads: Threads more, the same way.
@@ -85,13 +89,13 @@ class Growth:
 
 
 def growth(samples: Sequence[Vitals]) -> Growth:
-    """Compares samples that are evenly spread over some time; of fewer than 2 x `WINDOWS` little can be said.
+    """Compares samples that are evenly spread over some time; of fewer than `FEWEST` nothing is said.
 
     Raises:
         ValueError: There are fewer than that.
     """
-    if len(samples) < 2 * WINDOWS:
-        raise ValueError(f"{len(samples)} samples, at least {2 * WINDOWS} are needed")
+    if len(samples) < FEWEST:
+        raise ValueError(f"{len(samples)} samples, at least {FEWEST} are needed")
     last = samples[len(samples) // 2 :]
     medians = [float(np.median(window)) for window in np.array_split([one.rss for one in last], WINDOWS)]
     memory, slope = statistics.mean(medians), float(np.polyfit(range(WINDOWS), medians, 1)[0])
@@ -99,7 +103,7 @@ def growth(samples: Sequence[Vitals]) -> Growth:
     second, fourth = samples[quarter : 2 * quarter], samples[-quarter:]
     return Growth(
         memory=memory,
-        drift=slope * (WINDOWS - 1) / memory,
+        drift=slope * WINDOWS / memory,
         spread=(max(medians) - min(medians)) / memory,
         descriptors=statistics.median(s.descriptors for s in fourth) - statistics.median(s.descriptors for s in second),
         threads=statistics.median(s.threads for s in fourth) - statistics.median(s.threads for s in second),
