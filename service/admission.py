@@ -26,7 +26,7 @@ LOOK_SECONDS = 0.005
 """How long it is only looked for new connections, if there are some: a turn of the event loop accepts but one, so that
 a request of a newcomer would else wait for as many spells as there are connections before its own."""
 
-CALM_SECONDS = 0.25
+CALM_SECONDS = 0.5
 """How long nothing may have been refused until the whole queue is in use again."""
 
 SHEDDING_SHARE = 10

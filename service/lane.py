@@ -222,6 +222,8 @@ class LaneProtocol(HttpToolsProtocol):
         if self._held is not None:
             self._leave_lane()
         super().connection_lost(exc)
+        if isinstance(exc, TimeoutError):  # the kernel gave up first
+            self._service.connections.count_cut("slow_answer")
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
 
