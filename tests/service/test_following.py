@@ -125,7 +125,7 @@ def test_a_look_that_fails_is_logged_and_tried_again(
     with followed(models, poll_seconds=0.05) as client:
         wait_until_ready(client)
         with monkeypatch.context() as patch:
-            patch.setattr("service.catalog.look_at", lambda _: 1 / 0)
+            patch.setattr("service.catalog.look_at", lambda *_, **__: 1 / 0)
             until(lambda: "the models could not be looked at" in caplog.text)
         copy_version(folder, 2)
         until(lambda: served(client) == 2)
