@@ -6,7 +6,7 @@ and between two spells of answering the loop looks at its sockets again: at requ
 those that have to be told that there is no room.
 
 A queue that is full helps nobody: as many are answered as with a short one, only later. So from the first refusal on a
-tenth of it is in use, until nothing had to be refused for a while.
+sixteenth of it is in use, until nothing had to be refused for a while.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ a request of a newcomer would else wait for as many spells as there are connecti
 CALM_SECONDS = 0.5
 """How long nothing may have been refused until the whole queue is in use again."""
 
-SHEDDING_SHARE = 10
+SHEDDING_SHARE = 16
 """The part of the queue that is in use while requests are refused."""
 
 LONG_SHARE = 4

@@ -37,19 +37,19 @@ def test_what_waits_is_done_in_its_order_and_the_next_is_refused() -> None:
     run(test)
 
 
-def test_while_requests_are_refused_a_tenth_waits_and_all_again_when_it_is_calm() -> None:
+def test_while_requests_are_refused_a_sixteenth_waits_and_all_again_when_it_is_calm() -> None:
     async def test(gate: Gate) -> None:
         done: list[int] = []
         fill(gate, 32, done)
         with pytest.raises(Overloaded):
             gate.check()
         await asyncio.sleep(0.05)
-        assert (gate.limit, gate.busy) == (3, True)
-        fill(gate, 3, done)
-        with pytest.raises(Overloaded, match="3 requests"):
+        assert (gate.limit, gate.busy) == (2, True)
+        fill(gate, 2, done)
+        with pytest.raises(Overloaded, match="2 requests"):
             gate.check()
         await asyncio.sleep(admission.CALM_SECONDS)
-        assert gate.limit == 3, "it was not calm all the time"
+        assert gate.limit == 2, "it was not calm all the time"
         await asyncio.sleep(admission.CALM_SECONDS + 0.1)
         assert (gate.limit, gate.busy) == (32, False)
 
