@@ -34,6 +34,9 @@ FACTOR = 3.0
 QUIET = 0.1
 """Offered over capacity before and after."""
 
+PAUSE = 0.25
+"""Seconds between two health checks, each with a scrape beside it, which takes as long as several requests."""
+
 GOODPUT = 0.9
 SLOWER = 5.0
 SETTLED_SECONDS = 1.0
@@ -167,7 +170,8 @@ def measure(folder: Path, scale: float) -> Seen:
 
         def capacity() -> tuple[float, float]:
             waited = cpu_wait(pid)
-            report = closed_loop(url, body, 8, short)
+            with watching(server.url(), pid, PAUSE):  # scrapes cost the same here and there
+                report = closed_loop(url, body, 8, short)
             free = rate_of(report.requests, report.seconds, cpu_wait(pid) - waited)
             return report.requests / report.seconds, free
 
@@ -175,7 +179,7 @@ def measure(folder: Path, scale: float) -> Seen:
         (before, free), memory = capacity(), resident_mb(pid)
         quiet = offer(url, body, [(QUIET * before, short)])
         waited = cpu_wait(pid)
-        with watching(server.url(), pid) as watch:
+        with watching(server.url(), pid, PAUSE) as watch:
             over, after = offer(url, body, [(FACTOR * before, seconds), (QUIET * before, max(1.5, short))])
         waited = (cpu_wait(pid) - waited) * seconds / (seconds + after.seconds)
         goodput = rate_of(over.answered_within, seconds, waited)
