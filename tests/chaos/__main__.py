@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.chaos import records
 from tests.chaos.bars import Bar, Outcome
-from tests.chaos.records import FULL, Record, record_of, written
+from tests.chaos.records import FULL, Record, record_of, words, written
 from tests.server import ROOT
 from training.experiments.results import ResultsError, check_section
 
@@ -65,7 +65,7 @@ def attempt(bar: Bar, scale: float) -> Outcome:
 def show(record: Record) -> None:
     """Prints what was found."""
     for name, value in record.figures.items():
-        print(f"   {name}: {written(value)}")
+        print(f"   {words(name)}: {written(value)}")
     for failure in record.failures:
         print(f"   NOT HELD: {failure}")
     print(f"   {'NOT MET' if record.failures else 'met'}, in {record.seconds:.0f} seconds\n", flush=True)

@@ -121,12 +121,17 @@ def tables(found: dict[int, Record]) -> str:
         minutes, date = f"{record.seconds / 60:.1f}", record.date.partition("T")[0]
         verdict = "**not met**" if record.failures else "met"
         verdicts.append([str(number), record.promise, verdict, minutes, f"`{record.commit}`", date])
-        figures += [[str(number), name, written(value)] for name, value in record.figures.items()]
+        figures += [[str(number), words(name), written(value)] for name, value in record.figures.items()]
         failures += [f"- Bar {number}: {failure}" for failure in record.failures]
     last = max(found.values(), key=lambda record: record.date)
     where = f"Measured on {last.cores} cores of an {last.processor}, Python {last.python}."
     parts = [markdown(verdicts), *(["\n".join(failures)] if failures else []), markdown(figures), where]
     return "\n\n".join(parts) + "\n"
+
+
+def words(name: str) -> str:
+    """Writes a figure's name for readers."""
+    return name.replace("_", " ")
 
 
 def written(value: Figure) -> str:
