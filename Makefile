@@ -33,7 +33,7 @@ test: $(VENV)/.complete  ## set up everything and run the tests that are quick a
 test-all: $(VENV)/.complete  ## run all tests, those that train on the public datasets too
 	$(BIN)/python -m pytest -m 'not monitoring and not compose and not ray and not kubernetes'
 
-chaos: $(VENV)/.complete .venv-chaos/.installed  ## try to break the service, for two hours; OPTIONS='--only 4 --scale 0.1' for less
+chaos: $(VENV)/.complete .venv-chaos/.installed  ## try to break the service, over an hour; OPTIONS='--only 4 --scale 0.1' for less
 	$(BIN)/python -m tests.chaos $(OPTIONS)
 
 compose-test: $(VENV)/.complete  ## build the stack of docker-compose.yml and test it in the Docker engine there is
