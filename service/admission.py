@@ -147,14 +147,16 @@ class Gate:
             asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        if self._newcomers and time.perf_counter() < self._looked_since + LOOK_SECONDS:
-            self._newcomers = False
-        else:
-            self._serve_for_a_spell()
-        self._scheduled = self._newcomers or bool(self._waiting)
-        if self._scheduled:
-            asyncio.get_running_loop().call_soon(self._serve)
-        self.busy = self._shedding or self._scheduled
+        try:
+            if self._newcomers and time.perf_counter() < self._looked_since + LOOK_SECONDS:
+                self._newcomers = False
+            else:
+                self._serve_for_a_spell()
+        finally:  # work that fails, which it shouldn't, may not keep the others waiting forever
+            self._scheduled = self._newcomers or bool(self._waiting)
+            if self._scheduled:
+                asyncio.get_running_loop().call_soon(self._serve)
+            self.busy = self._shedding or self._scheduled
 
     def _serve_for_a_spell(self) -> None:
         ends = time.perf_counter() + SPELL_SECONDS

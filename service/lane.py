@@ -373,8 +373,10 @@ class LaneProtocol(HttpToolsProtocol):
         """Answers what is no HTTP, or is too long."""
         if self._too_large:
             self._refuse_header()
-        else:
+        elif self.cycle is None or self.cycle.response_complete:
             super().send_400_response(msg)
+        else:  # the client would take it for the answer to the request before
+            self.transport.close()
 
     def _header_length(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -520,7 +522,7 @@ class LaneProtocol(HttpToolsProtocol):
             response: The answer; none if the client hung up before there was one.
         """
         held.response_complete = True
-        if response is None or held.disconnected:
+        if response is None or held.disconnected or self.transport.is_closing():  # also by what came behind it
             seen.status, seen.kind = CLIENT_CLOSED_REQUEST, "client_disconnected"
         else:
             seen.status = response.status_code

@@ -83,6 +83,18 @@ def test_long_bodies_have_a_quarter_and_leave_the_rest_to_short_ones() -> None:
     run(test)
 
 
+def test_work_that_fails_does_not_keep_the_rest_waiting() -> None:
+    async def test(gate: Gate) -> None:
+        done: list[int] = []
+        asyncio.get_running_loop().set_exception_handler(lambda *_: done.append(-1))
+        gate.put(lambda: done[0])  # type: ignore[arg-type, return-value]
+        fill(gate, 3, done)
+        await asyncio.sleep(0.05)
+        assert (done, gate.under_way, gate.busy) == ([-1, 0, 1, 2], 0, False)
+
+    run(test)
+
+
 def test_the_sockets_are_looked_at_between_two_spells_of_work() -> None:
     async def test(gate: Gate) -> None:
         done: list[float] = []
