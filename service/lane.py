@@ -28,7 +28,7 @@ from service.graphs import Matrix
 from service.inference import INLINE_BYTES, Exchange, Operation, Service
 from service.keys import SCORE
 from service.ledger import Observation
-from service.observation import CLIENT_CLOSED_REQUEST, log_unforeseen, problem_of
+from service.observation import CLIENT_CLOSED_REQUEST, is_of_protocol, log_unforeseen, problem_of
 from service.routes import OPERATIONS
 
 T = TypeVar("T")
@@ -437,7 +437,7 @@ class LaneProtocol(HttpToolsProtocol):
         While much is refused this is most of what a refusal costs, and it goes at the expense of what is not.
         """
         dates, known, given = self.server_state.default_headers, self._service.rendered, seen.request_id
-        key = (id(dates), str(error), seen.endpoint, keep_alive)
+        key = (id(dates), str(error), is_of_protocol(seen.path), keep_alive)
         if len(given) != len(SOME_ID):
             return self._written(problem_of(error, seen), seen, keep_alive)
         if key not in known:
