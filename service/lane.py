@@ -373,10 +373,14 @@ class LaneProtocol(HttpToolsProtocol):
         """Answers what is no HTTP, or is too long."""
         if self._too_large:
             self._refuse_header()
-        elif self.cycle is None or self.cycle.response_complete:
+        elif self._reads_body() or self.cycle is None or self.cycle.response_complete:
             super().send_400_response(msg)
         else:  # the client would take it for the answer to the request before
             self.transport.close()
+
+    def _reads_body(self) -> bool:
+        """Tells whether what comes now belongs to a request that is the next one to be answered."""
+        return self._held is not None or (not self.pipeline and getattr(self.cycle, "more_body", False))
 
     def _header_length(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
