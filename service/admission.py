@@ -6,7 +6,8 @@ and between two spells of answering the loop looks at its sockets again: at requ
 those that have to be told that there is no room.
 
 A queue that is full helps nobody: as many are answered as with a short one, only later. So from the first refusal on a
-sixteenth of it is in use, until nothing had to be refused for a while.
+sixteenth of it is in use, until nothing had to be refused for a while, or nothing waited for most of it: many clients
+that ask at the same moment, and then nothing, would else be refused forever what the whole queue has room for.
 """
 
 import asyncio
@@ -28,6 +29,9 @@ a request of a newcomer would else wait for as many spells as there are connecti
 
 CALM_SECONDS = 0.5
 """How long nothing may have been refused until the whole queue is in use again."""
+
+IDLE_SHARE = 0.5
+"""The part of that time in which nothing was under way, from which on it is calm whatever was refused."""
 
 SHEDDING_SHARE = 16
 """The part of the queue that is in use while requests are refused."""
@@ -54,7 +58,8 @@ class Gate:
         self.limit = self._most = most
         self.busy = False
         self._shedding = self._refused = self._scheduled = self._newcomers = False
-        self._looked_since = 0.0
+        self._looked_since = self._idle = 0.0
+        self._idle_since: float | None = None
         self._waiting: deque[Callable[[], bool]] = deque()
 
     def refusal(self) -> Overloaded:
@@ -87,6 +92,7 @@ class Gate:
         """
         if not long:
             self.check()
+            self._end_idling()
             self.under_way += 1
         elif self.long >= max(1, self._most // LONG_SHARE):
             raise Overloaded(self.long, "requests with long bodies are under way")
@@ -101,6 +107,7 @@ class Gate:
             self._set_limit()
         else:
             self.under_way -= 1
+            self._begin_idling()
 
     def put(self, work: Callable[[], None]) -> None:
         """Does work of a request that is not counted yet when its turn comes; it is counted until then.
@@ -111,8 +118,9 @@ class Gate:
         self.enter(long=False)
 
         def begin() -> bool:
-            self.leave(long=False)
+            self.under_way -= 1
             work()
+            self._begin_idling()
             return False
 
         self._queue(begin)
@@ -147,14 +155,16 @@ class Gate:
             asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        if self._newcomers and time.perf_counter() < self._looked_since + LOOK_SECONDS:
-            self._newcomers = False
-        else:
-            self._serve_for_a_spell()
-        self._scheduled = self._newcomers or bool(self._waiting)
-        if self._scheduled:
-            asyncio.get_running_loop().call_soon(self._serve)
-        self.busy = self._shedding or self._scheduled
+        try:
+            if self._newcomers and time.perf_counter() < self._looked_since + LOOK_SECONDS:
+                self._newcomers = False
+            else:
+                self._serve_for_a_spell()
+        finally:  # work that fails, which it shouldn't, may not keep the others waiting forever
+            self._scheduled = self._newcomers or bool(self._waiting)
+            if self._scheduled:
+                asyncio.get_running_loop().call_soon(self._serve)
+            self.busy = self._shedding or self._scheduled
 
     def _serve_for_a_spell(self) -> None:
         ends = time.perf_counter() + SPELL_SECONDS
@@ -165,12 +175,25 @@ class Gate:
                 break
         self._looked_since = time.perf_counter()
 
+    def _begin_idling(self) -> None:
+        if self._shedding and not self.under_way:
+            self._idle_since = time.perf_counter()
+
+    def _end_idling(self) -> None:
+        if self._idle_since is not None:
+            self._idle += time.perf_counter() - self._idle_since
+            self._idle_since = None
+
     def _calm_down(self) -> None:
-        if self._refused:
+        idling = self._idle_since is not None
+        self._end_idling()
+        idle, self._idle = self._idle, 0.0
+        if self._refused and idle < IDLE_SHARE * CALM_SECONDS:
             self._refused = False
+            self._idle_since = time.perf_counter() if idling else None
             asyncio.get_running_loop().call_later(CALM_SECONDS, self._calm_down)
         else:
-            self._shedding = False
+            self._shedding = self._refused = False
             self.busy = self._scheduled
             self._set_limit()
 

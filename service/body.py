@@ -26,6 +26,9 @@ WINDOW: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 
 ENCODINGS = ("gzip", "deflate", "zstd")
 
+QUICK_BYTES = 2**18
+"""What a body may inflate to on the event loop."""
+
 SECONDS_BETWEEN_LOOKS = 0.25
 """How long a body may be late before it is noticed."""
 
@@ -80,11 +83,13 @@ class Room:
 
     Attributes:
         taken: How many there are.
+        inflating: Held by the one body that is inflated in a thread.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.taken = 0
+        self.inflating = asyncio.Lock()
 
     def take(self, length: int) -> None:
         """Counts bytes, which whoever calls this gives back.
@@ -133,10 +138,23 @@ async def read_body(
         patience.end(task)
     if encoding == "identity":
         return body
-    room.taken -= len(body)
-    inflated = inflate(body, encoding, limit)
+    try:
+        inflated = await _inflate_aside(body, encoding, limit, room)
+    finally:
+        room.taken -= len(body)
     room.take(len(inflated))
     return inflated
+
+
+async def _inflate_aside(body: Body, encoding: str, limit: int, room: Room) -> bytes:
+    """Inflates a body, one that gets long in a thread, one after the other: 32 kB may take a tenth of a second."""
+    try:
+        return inflate(body, encoding, min(limit, QUICK_BYTES))
+    except BodyTooLarge:
+        if limit <= QUICK_BYTES:
+            raise
+    async with room.inflating:
+        return await asyncio.to_thread(inflate, body, encoding, limit)
 
 
 async def _receive_all(receive: Receive, limit: int, room: Room) -> Body:

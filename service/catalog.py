@@ -1,6 +1,7 @@
 """Follows a folder of models: what is new in it is loaded beside what is served, and then takes its place at once."""
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ class Catalog:
                 found |= {key: parent / key[1] for key in self._entries if key[0] == dataset}
                 continue
             found |= {(dataset, folder.name): folder for folder in versions}
-            if versions and (parent / THRESHOLDS).exists():
+            if versions and os.path.lexists(parent / THRESHOLDS):
                 found[dataset, THRESHOLDS] = parent / THRESHOLDS
         for dataset in self._unreadable.keys() - {key[0] for key in found} - {""}:
             del self._unreadable[dataset]

@@ -2,7 +2,6 @@
 
 import os
 import re
-import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,8 +40,8 @@ def look_at(path: Path, beside: Path | None = None) -> Look | None:
     """
     try:
         marks = [_marks("", path)]
-        if stat.S_ISDIR(path.stat().st_mode):
-            marks += sorted(_marks(entry.name, entry) for entry in os.scandir(path))
+        if path.is_dir():
+            marks += sorted(_marks(entry.name, Path(entry.path)) for entry in _entries(path))
     except OSError:
         return None
     if beside is not None:
@@ -88,6 +87,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return not entry.name.startswith(".") and entry.is_dir()
 
 
-def _marks(name: str, entry: Path | os.DirEntry[str]) -> tuple[str, int, int, int, int, int]:
-    found = entry.stat()
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Returns what is in a folder; nothing of one that can't be read, which is refused with that reason."""
+    try:
+        return list(os.scandir(folder))
+    except PermissionError:
+        return []
+
+
+def _marks(name: str, entry: Path) -> tuple[str, int, int, int, int, int]:
+    try:
+        found = entry.stat()
+    except OSError:
+        found = entry.lstat()  # a link to nothing, which is refused with that reason
     return name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

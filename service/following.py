@@ -79,9 +79,12 @@ async def follow_once(service: Service, catalog: Catalog, bell: Bell, seconds: f
     for result, count in catalog.loads.items():
         service.metrics.loads.add((result,), count - loads[result])
     if repository is not None:
-        service.publish_metrics()  # what was counted of models that are gone
         service.serve(repository)
-        service.metrics.follow(repository, catalog.fell_back(repository))
+        try:
+            service.publish_metrics()  # what was counted of models that are gone
+            service.metrics.follow(repository, catalog.fell_back(repository))
+        except Exception:  # on a full disk, for example; the models are followed on
+            logger.exception("the metrics could not be brought up to date")
         served = [f"{detector.manifest.dataset}/{detector.manifest.version}" for detector in repository]
         logger.info("serving", extra={"fields": {"models": served, "refused": len(repository.refusals)}})
 

@@ -28,7 +28,7 @@ from service.graphs import Matrix
 from service.inference import INLINE_BYTES, Exchange, Operation, Service
 from service.keys import SCORE
 from service.ledger import Observation
-from service.observation import CLIENT_CLOSED_REQUEST, log_unforeseen, problem_of
+from service.observation import CLIENT_CLOSED_REQUEST, is_of_protocol, log_unforeseen, problem_of
 from service.routes import OPERATIONS
 
 T = TypeVar("T")
@@ -373,8 +373,14 @@ class LaneProtocol(HttpToolsProtocol):
         """Answers what is no HTTP, or is too long."""
         if self._too_large:
             self._refuse_header()
-        else:
+        elif self._reads_body() or self.cycle is None or self.cycle.response_complete:
             super().send_400_response(msg)
+        else:  # the client would take it for the answer to the request before
+            self.transport.close()
+
+    def _reads_body(self) -> bool:
+        """Tells whether what comes now belongs to a request that is the next one to be answered."""
+        return self._held is not None or (not self.pipeline and getattr(self.cycle, "more_body", False))
 
     def _header_length(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -435,7 +441,7 @@ class LaneProtocol(HttpToolsProtocol):
         While much is refused this is most of what a refusal costs, and it goes at the expense of what is not.
         """
         dates, known, given = self.server_state.default_headers, self._service.rendered, seen.request_id
-        key = (id(dates), str(error), seen.endpoint, keep_alive)
+        key = (id(dates), str(error), is_of_protocol(seen.path), keep_alive)
         if len(given) != len(SOME_ID):
             return self._written(problem_of(error, seen), seen, keep_alive)
         if key not in known:
@@ -520,7 +526,7 @@ class LaneProtocol(HttpToolsProtocol):
             response: The answer; none if the client hung up before there was one.
         """
         held.response_complete = True
-        if response is None or held.disconnected:
+        if response is None or held.disconnected or self.transport.is_closing():  # also by what came behind it
             seen.status, seen.kind = CLIENT_CLOSED_REQUEST, "client_disconnected"
         else:
             seen.status = response.status_code

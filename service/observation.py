@@ -50,9 +50,14 @@ def problem_of(error: ServiceError, seen: Observation) -> Response:
 def refusal(seen: Observation, status: HTTPStatus, detail: str, kind: str, headers: dict[str, str]) -> Response:
     """Returns the answer that tells a client what is wrong, in the form its path stands for, and notes its kind."""
     seen.kind = kind
-    if seen.path == PROTOCOL or seen.path.startswith(f"{PROTOCOL}/"):
+    if is_of_protocol(seen.path):
         return protocol_error(status, detail, headers)
     return problem(status, detail, kind, seen.request_id, headers)
+
+
+def is_of_protocol(path: str) -> bool:
+    """Tells whether a path is one of the Open Inference Protocol's."""
+    return path == PROTOCOL or path.startswith(f"{PROTOCOL}/")
 
 
 class Observer:

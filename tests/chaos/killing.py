@@ -44,7 +44,7 @@ class Answer:
     Attributes:
         sent: When its request was sent, by `time.monotonic`.
         ended: When its answer was complete, or its connection broke.
-        worker: Who answered; empty if nobody did.
+        worker: Who answered; of a failure, who had answered last on its connection; empty if nobody had.
         failure: What was wrong, if anything.
         first: Whether it was the first request of its connection.
     """
@@ -74,15 +74,23 @@ class Seen:
 def judge(seen: Seen) -> Outcome:
     """Holds what was seen against what is promised."""
     failed = [answer for answer in seen.answers if answer.failure]
+    survivors = {gone: {a.worker for a in seen.answers if not a.failure and a.sent > gone} for _, gone in seen.kills}
     in_flight = [
-        answer for answer in failed if any(answer.sent <= gone and answer.ended >= at for at, gone in seen.kills)
+        answer
+        for answer in failed
+        if any(
+            answer.sent <= gone and answer.ended >= at and answer.worker not in survivors[gone]
+            for at, gone in seen.kills
+        )
     ]
+    late = [answer for answer in in_flight if not any(answer.sent < at <= answer.ended for at, _ in seen.kills)]
     others = [answer for answer in failed if answer not in in_flight]
     slowest = max(seen.whole_after, default=0.0)
     figures = {
         "kills": len(seen.kills),
         "requests": len(seen.answers),
         "failed_in_flight": len(in_flight),
+        "of_these_sent_before_it_was_gone_but_after_the_kill": len(late),
         "failed_otherwise": len(others),
         "whole_again_seconds": round(slowest, 2),
         "longest_until_gone_ms": round(1e3 * max((gone - at for at, gone in seen.kills), default=0.0), 1),
@@ -141,7 +149,7 @@ class Load:
     async def keep_asking(self) -> None:
         """Sends request after request, on a new connection whenever one breaks."""
         while not self.over:
-            sent, first = time.monotonic(), True
+            sent, first, worker = time.monotonic(), True, ""
             writer = None
             try:
                 reader, writer = await asyncio.open_connection(self.host, self.port)
@@ -153,7 +161,7 @@ class Load:
                     await asyncio.sleep(PAUSE_SECONDS)
             except (OSError, ValueError) as error:
                 failure = f"{error!r}, {'first' if first else 'later'} request of its connection"
-                self.answers.append(Answer(sent, time.monotonic(), "", failure, first))
+                self.answers.append(Answer(sent, time.monotonic(), worker, failure, first))
             finally:
                 if writer is not None:
                     writer.close()

@@ -39,6 +39,7 @@ from tests.chaos.samples import (
 )
 from tests.chaos.vitals import FEWEST, Vitals, growth, judge, keep, look
 from tests.chaos.wire import Hang, Malformed, Wire, request
+from tests.manifests import write_manifest
 from tests.server import MODELS, Server, serving
 
 SECONDS = 3600.0
@@ -172,6 +173,7 @@ class Traffic:
     sent: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     late: int = 0
+    of_new: int = 0
 
     def run(self, ended: Callable[[], bool], rate: float = RATE) -> None:
         """Does one deed after the other until it is told to end."""
@@ -215,9 +217,17 @@ class Traffic:
                 found = reply.status if reply else "a closed connection"
                 if found not in EXPECTED[deed.sort]:
                     self.wrong.append(f"{sort}: {found} to {deed.data[:80]!r}")
+                self.of_new += (sort, found) == ("empty", 200)
         except (Hang, Malformed) as error:
             self.wrong.append(f"{sort}: {error} to {deed.data[:80]!r}")
         return wire
+
+
+def add_version(source: Path, target: Path, number: int) -> None:
+    """Copies a version under another number, with the digest that its manifest then has."""
+    shutil.copytree(source, target)
+    manifest = target / "manifest.json"
+    write_manifest(manifest, json.loads(manifest.read_text()) | {"version": number})
 
 
 @contextmanager
@@ -233,9 +243,7 @@ def coming_and_going(models: Path) -> Iterator[list[int]]:
                 folder.rename(hidden)
                 shutil.rmtree(hidden)
             else:
-                shutil.copytree(models / DATASET / str(newest), hidden)
-                manifest = hidden / "manifest.json"
-                manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": newest + 1}))
+                add_version(models / DATASET / str(newest), hidden, newest + 1)
                 hidden.rename(folder)
                 times[0] += 1
 
@@ -351,6 +359,8 @@ def outcome(seen: list[Vitals], traffic: Traffic, swaps: int, traceback: bool) -
     failures = judge(found)
     if traffic.wrong:
         failures.append(f"{len(traffic.wrong)} requests went wrong, the first: {traffic.wrong[0]}")
+    if swaps and not traffic.of_new:
+        failures.append(f"a version came {swaps} times and never answered")
     if traceback:
         failures.append("the log has a traceback")
     figures = {
@@ -360,6 +370,7 @@ def outcome(seen: list[Vitals], traffic: Traffic, swaps: int, traceback: bool) -
         "connections that clients cut": traffic.sent["hung up"],
         "requests that were wrong on purpose": traffic.sent["bad"],
         "versions that came and went": swaps,
+        "answers of such a version": traffic.of_new,
         "resident memory of the last half, MB": round(found.memory, 1),
         "the most that was seen, MB": max(one.rss for one in seen),
         "drift of the last half, % of resident memory": round(100 * found.drift, 3),

@@ -26,6 +26,19 @@ def test_nothing_else_may(sent: float, ended: float) -> None:
     assert failure.startswith("1 requests failed that were not in flight")
 
 
+def test_requests_on_connections_to_the_other_worker_may_not() -> None:
+    failed, later = replace(LOST, worker="a"), Answer(11.0, 11.1, "a")
+    assert judge(replace(SEEN, answers=[FINE, failed])).met
+    (failure,) = judge(replace(SEEN, answers=[FINE, failed, later])).failures
+    assert failure.startswith("1 requests failed that were not in flight")
+
+
+def test_those_sent_after_the_kill_are_told() -> None:
+    late = Answer(10.005, 10.008, "", "ConnectionResetError()")
+    figures = judge(replace(SEEN, answers=[FINE, LOST, late])).figures
+    assert (figures["failed_in_flight"], figures["of_these_sent_before_it_was_gone_but_after_the_kill"]) == (2, 1)
+
+
 def test_a_worker_that_is_late_is_found() -> None:
     (failure,) = judge(replace(SEEN, whole_after=[5.1])).failures
     assert failure == "two workers answered again only after 5.1 s, at most 5 s"

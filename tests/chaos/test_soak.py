@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from service.catalog import Catalog
+from service.runtime import Runtime
 from tests.chaos import soak
 from tests.chaos.samples import DATASET, KINDS
-from tests.chaos.soak import BAR, Traffic, coming_and_going, deeds, has_traceback, outcome, soaked
+from tests.chaos.soak import BAR, Traffic, add_version, coming_and_going, deeds, has_traceback, outcome, soaked
 from tests.chaos.vitals import Vitals
 from tests.chaos.wire import Hang, Malformed, Reply
+from tests.server import MODELS
 
 SEEN = [Vitals(5.0 * n, 4, 300.0, 400.0, 80, 15) for n in range(100)]
 
@@ -94,6 +97,16 @@ def test_growth_is_told() -> None:
     grown = [replace(one, rss=400 + n) for n, one in enumerate(SEEN)]
     assert "memory drifted" in outcome(grown, Traffic(""), 0, False).failures[0]
     assert outcome(SEEN, Traffic(""), 0, False).met
+
+
+def test_a_version_that_never_answers_is_told() -> None:
+    assert outcome(SEEN, Traffic(""), 3, False).failures == ["a version came 3 times and never answered"]
+    assert outcome(SEEN, Traffic("", of_new=1), 3, False).met
+
+
+def test_the_version_that_comes_is_served(tmp_path: Path) -> None:
+    add_version(MODELS / DATASET / "2", tmp_path / DATASET / "3", 3)
+    assert Catalog(tmp_path, Runtime("cpu")).open(strict=True).find(DATASET).manifest.version == 3
 
 
 def test_a_version_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -48,10 +49,43 @@ def test_while_requests_are_refused_a_sixteenth_waits_and_all_again_when_it_is_c
         fill(gate, 2, done)
         with pytest.raises(Overloaded, match="2 requests"):
             gate.check()
-        await asyncio.sleep(admission.CALM_SECONDS)
-        assert gate.limit == 2, "it was not calm all the time"
         await asyncio.sleep(admission.CALM_SECONDS + 0.1)
         assert (gate.limit, gate.busy) == (32, False)
+
+    run(test)
+
+
+def test_bursts_that_the_whole_queue_has_room_for_are_not_refused_forever_behind_a_larger_one() -> None:
+    async def test(gate: Gate) -> None:
+        done: list[int] = []
+        fill(gate, 32, done)
+        with pytest.raises(Overloaded):
+            gate.check()
+        ends, refused = time.perf_counter() + 2 * admission.CALM_SECONDS, 0
+        while time.perf_counter() < ends:
+            await asyncio.sleep(0.05)
+            refused = 0
+            for _ in range(8):
+                try:
+                    fill(gate, 1, done)
+                except Overloaded:
+                    refused += 1
+        assert refused == 0
+
+    run(test)
+
+
+def test_a_queue_that_is_never_empty_stays_short_while_requests_are_refused() -> None:
+    async def test(gate: Gate) -> None:
+        done: list[int] = []
+        fill(gate, 32, done)
+        ends = time.perf_counter() + 2.5 * admission.CALM_SECONDS
+        while time.perf_counter() < ends:
+            with suppress(Overloaded):
+                while True:
+                    gate.put(lambda: time.sleep(0.002))
+            await asyncio.sleep(0)
+        assert gate.limit == 2
 
     run(test)
 
@@ -79,6 +113,18 @@ def test_long_bodies_have_a_quarter_and_leave_the_rest_to_short_ones() -> None:
             gate.leave(long=False)
         gate.leave(long=True)
         gate.enter(long=True)
+
+    run(test)
+
+
+def test_work_that_fails_does_not_keep_the_rest_waiting() -> None:
+    async def test(gate: Gate) -> None:
+        done: list[int] = []
+        asyncio.get_running_loop().set_exception_handler(lambda *_: done.append(-1))
+        gate.put(lambda: done[0])  # type: ignore[arg-type]
+        fill(gate, 3, done)
+        await asyncio.sleep(0.05)
+        assert (done, gate.under_way, gate.busy) == ([-1, 0, 1, 2], 0, False)
 
     run(test)
 

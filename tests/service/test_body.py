@@ -1,8 +1,9 @@
 """Bodies as they arrive: in parts, late, compressed, or not at all."""
 
 import asyncio
+import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -47,6 +48,39 @@ def test_no_more_is_kept_than_the_limit() -> None:
     with pytest.raises(BodyTooLarge, match="has 101 bytes, at most 100"):
         read(in_parts(b""), {b"content-length": b"0101"})
     assert read(in_parts(bytes(60), bytes(40)), {b"content-length": b"100"}) == bytes(100)
+
+
+@pytest.mark.parametrize(("encoding", "compress"), COMPRESS)
+def test_what_inflates_to_much_does_not_keep_the_event_loop(
+    encoding: str, compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.body.QUICK_BYTES", 1000)
+    turns = []
+
+    def slowly(body: Body, encoding: str, limit: int) -> bytes:
+        if limit > 1000:
+            time.sleep(0.1)
+        return inflate(body, encoding, limit)
+
+    async def count() -> None:
+        while True:
+            await asyncio.sleep(0.005)
+            turns.append(time.monotonic())
+
+    async def main() -> None:
+        room, counting = Room(100_000), asyncio.create_task(count())
+        sent, headers = compress(bytes(5000)), {b"content-encoding": encoding.encode()}
+        bodies = [read_body(headers, in_parts(sent), 10_000, Patience(30.0), room) for _ in range(2)]
+        assert await asyncio.gather(*bodies) == [bytes(5000)] * 2
+        assert room.taken == 10_000
+        with pytest.raises(BodyTooLarge, match="inflated more than 2000"):
+            await read_body(headers, in_parts(sent), 2000, Patience(30.0), room)
+        assert room.taken == 10_000
+        counting.cancel()
+
+    monkeypatch.setattr("service.body.inflate", slowly)
+    asyncio.run(main())
+    assert len(turns) > 10
 
 
 def test_a_client_that_hangs_up() -> None:

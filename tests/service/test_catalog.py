@@ -155,6 +155,36 @@ def test_a_folder_that_is_being_copied_is_waited_for(folder: Path, catalog: Cata
     assert (catalog.pending, catalog.loads["refused"]) == (False, 0)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "scorer.onnx", "a link that nobody needs"])
+def test_a_link_to_nothing_is_refused_with_a_reason_and_does_not_hide_its_version(
+    folder: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    catalog.open()
+    added = copy_version(folder, 2)
+    (added / name).unlink(missing_ok=True)
+    (added / name).symlink_to("nothing")
+    age(added, monkeypatch)
+    repository = looked(catalog)
+    if (folder / name).exists():
+        assert [refusal.reason for refusal in repository.refusals] == [
+            f"thyroid/2/{name}: is a symbolic link, expected a regular file"
+        ]
+    assert versions(repository) == ([1] if repository.refusals else [1, 2])
+
+
+def test_thresholds_that_become_a_link_to_nothing_stay_in_force(
+    folder: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_threshold(folder.parent, 1, -3.0, "fewer misses")
+    assert catalog.open().find("thyroid").threshold == -3.0
+    age(folder, monkeypatch)
+    (folder.parent / THRESHOLDS).unlink()
+    (folder.parent / THRESHOLDS).symlink_to("nothing")
+    repository = looked(catalog)
+    assert repository.find("thyroid").threshold == -3.0
+    assert "is a symbolic link" in repository.refusals[0].reason
+
+
 def test_what_is_half_copied_for_long_is_refused(
     folder: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,9 @@ MOST = 8
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("connections") / "log"
     limits = {"header_seconds": LIMIT, "write_seconds": LIMIT, "body_seconds": LIMIT}
-    with serving(log, SERVICE, max_connections=MOST, **limits) as started, started.client():
+    with serving(log, SERVICE, max_connections=MOST, **limits) as started:
+        with started.client():
+            pass  # its connection would be one of the few
         yield started
 
 
@@ -129,6 +131,11 @@ def test_beyond_the_most_only_health_and_metrics_are_answered(server: Server) ->
             assert problem["detail"].startswith(f"{MOST} connections are open")
             assert (headers["connection"], surplus.recv(1)) == ("close", b"")
         assert lines_of(server, "surplus")[0]["error"] == "overloaded"
+        for path, fields in (("/datasets", "kind"), ("/v2/models/thyroid", "error"), ("/nothing", "kind")) * 2:
+            with connect(server) as surplus:
+                surplus.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+                status, _, problem, _ = read(surplus)
+                assert (status, fields in problem) == (503, True), "an error has the form of its path"
         for path in ("/health/live", "/health/ready", "/v2/health/ready"):
             with connect(server) as surplus:
                 surplus.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())

@@ -132,6 +132,20 @@ def test_a_look_that_fails_is_logged_and_tried_again(
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_metrics_that_fail_do_not_keep_new_models_from_being_served(
+    models: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with followed(models, poll_seconds=0.05) as client:
+        wait_until_ready(client)
+        with monkeypatch.context() as patch:
+            patch.setattr("service.inference.Service.publish_metrics", lambda _: 1 / 0)
+            copy_version(folder, 2)
+            until(lambda: served(client) == 2)
+        copy_version(folder, 3)
+        until(lambda: served(client) == 3)
+    assert "the metrics could not be brought up to date" in caplog.text
+
+
 def test_requests_under_way_are_answered_by_the_version_they_were_read_for(models: Path) -> None:
     app = create_app(Settings(models=models, max_batch_rows=8, poll_seconds=0))
     with TestClient(app) as client:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,28 @@ REFUSED = [
     (request(BODY, "content-encoding: gzip"), 400, "malformed_body"),
     (request(b" " * 2_000_001), 413, "body_too_large"),
 ]
+
+
+def test_what_is_no_request_behind_others_that_wait_ends_the_connection_and_nothing_else(
+    server: Server, expected: object
+) -> None:
+    """Nor is it answered in the place of the first."""
+    many = json.dumps({"dataset": "thyroid", "vectors": [ROW] * 1500}).encode()
+    busy, broken = [connect(server) for _ in range(8)], [connect(server) for _ in range(8)]
+    for connection in busy:
+        connection.sendall(request(many))
+    for connection in broken:
+        connection.sendall(request() * 2 + b"garbage\r\n\r\n")
+    for connection in broken:
+        with connection, suppress(ConnectionError):
+            assert b" 400 " not in connection.recv(65_536)[:20]
+    for connection in busy:
+        with connection:
+            assert read(connection)[0] == 200
+    with connect(server) as connection:
+        connection.sendall(request())
+        assert read(connection)[2] == expected
+    assert not any("traceback" in line for line in server.lines())
 
 
 @pytest.mark.parametrize(("sent", "status", "kind"), REFUSED, ids=[kind for _, _, kind in REFUSED])
