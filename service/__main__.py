@@ -98,6 +98,7 @@ def configuration(app: FastAPI | str, settings: Settings, factory: bool = False)
         app,
         factory=factory,
         http=LaneProtocol,
+        loop="service.tls:loop" if settings.tls_certificate else "auto",
         host=settings.host,
         port=settings.port,
         log_config=None,

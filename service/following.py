@@ -110,3 +110,4 @@ async def hanging_up(bell: Bell) -> AsyncIterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is no reason to end sooner

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast
 
+import httptools
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -151,6 +152,9 @@ class LaneProtocol(HttpToolsProtocol):
     _idle_since: float | None = None
     """When the last answer was sent, by the event loop's clock, if nothing has come since."""
 
+    _offers_upgrade = False
+    """Whether the header that was read offers to speak another protocol; it is then read again without."""
+
     _service: Service
 
     _surplus: bool = False
@@ -206,7 +210,10 @@ class LaneProtocol(HttpToolsProtocol):
         self._long_read = len(data) > MOST_HEADER_BYTES
         if self._header_bytes is not None:
             self._header_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        rest: bytes | None = data
+        while rest is not None:
+            rest = self._parse(rest)
         if self._header_bytes is not None and self._header_bytes > MOST_HEADER_BYTES:
             self._refuse_header()
         held = self._held
@@ -216,6 +223,31 @@ class LaneProtocol(HttpToolsProtocol):
                 self._timer = self.loop.call_later(HELD_SECONDS, self._leave_lane)
             else:
                 self._leave_lane()
+
+    def _parse(self, data: bytes) -> bytes | None:
+        """Parses bytes, and returns what is to be parsed next."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            text = "Invalid HTTP request received."
+            self.logger.warning(text)
+            self.send_400_response(text)
+        except httptools.HttpParserUpgrade as stopped:
+            if self._offers_upgrade:
+                return self._without_upgrade() + data[stopped.args[0] :]
+            self._unsupported_upgrade_warning()  # of CONNECT
+        return None
+
+    def _without_upgrade(self) -> bytes:
+        """Returns a request's header as it came, but for the offer to speak another protocol, which may be ignored.
+
+        The parser takes what follows such an offer for the other protocol (RFC 9110, section 7.8), and not for a body.
+        """
+        self._offers_upgrade = False
+        first = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        return b"".join((first, *lines, b"\r\n"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Lets ASGI find out about a request that will never be complete."""
@@ -246,6 +278,9 @@ class LaneProtocol(HttpToolsProtocol):
         ):
             self._too_large = True
             raise HeaderTooLarge(MOST_HEADERS, MOST_HEADER_BYTES)
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._offers_upgrade = True
+            return
         path, _, query = self.url.partition(b"?")
         known = BY_PATH.get(path)
         before = self.cycle
@@ -262,7 +297,6 @@ class LaneProtocol(HttpToolsProtocol):
             or self.root_path
             or self.limit_concurrency is not None
             or not (before is None or before.response_complete)
-            or self.parser.should_upgrade()
             or b"#" in query
         ):
             self._begin_asgi()
@@ -297,6 +331,8 @@ class LaneProtocol(HttpToolsProtocol):
         """Answers a request that is held, now that it is complete."""
         held = self._held
         if held is None:
+            if self._offers_upgrade:
+                return
             super().on_message_complete()
             refused: Any = self.cycle
             if isinstance(refused, Held) and not refused.keep_alive:  # it was to be read to its end first

@@ -1,10 +1,14 @@
 """HTTPS: the certificate and its key from two files, which are read again when they are renewed."""
 
+import asyncio
 import logging
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import uvloop
 
 from service.errors import StartError
 from service.settings import Settings
@@ -18,6 +22,14 @@ HEADER = ("strict-transport-security", "max-age=31536000")
 """Tells clients that have come by HTTPS once not to come by HTTP for a year."""
 
 Times = tuple[int, ...]
+
+
+def loop() -> asyncio.AbstractEventLoop:
+    """Returns the event loop of a service with HTTPS, which gives handshakes no more time than headers."""
+    made = uvloop.new_event_loop()
+    patient = partial(made.create_server, ssl_handshake_timeout=Settings().header_seconds)
+    made.create_server = patient  # type: ignore[method-assign]
+    return made
 
 
 def https(settings: Settings) -> ssl.SSLContext | None:
@@ -74,7 +86,7 @@ class Certificate:
         context.options |= ssl.OP_NO_RENEGOTIATION
         try:
             context.load_cert_chain(certificate, key, password=ask_nobody)
-        except (ssl.SSLError, ValueError) as error:
+        except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or str(error)
             both = f"RADOGAGA_TLS_CERTIFICATE '{certificate}' and RADOGAGA_TLS_KEY '{key}'"
             raise StartError(f"{both} can't be used together: {reason}") from None

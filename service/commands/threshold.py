@@ -9,7 +9,7 @@ from service.errors import ServiceError, StartError
 from service.folders import find_folder
 from service.manifest import Manifest, read_manifest
 from service.settings import Settings
-from service.signatures import sign_file
+from service.signatures import Signers, load_private_key, sign_file
 from service.thresholds import THRESHOLDS, Thresholds, change_threshold, read_thresholds, threshold_in_force
 
 NAME = "threshold"
@@ -53,13 +53,18 @@ def answer(options: argparse.Namespace, settings: Settings) -> str:
         VersionNotFound: The dataset has no such version.
         StartError: Something can't be read or written, or a value is not one that can be written; it is named.
     """
+    signers = Signers.load(settings.signers) if settings.signers else None
     folder = find_folder(settings.models, options.dataset, options.version)
-    manifest = read_manifest(folder)
-    before = read_thresholds(folder.parent)
+    manifest = read_manifest(folder, signers)
+    before = read_thresholds(folder.parent, signers)
     if options.threshold is None and not options.reset:
         return history(manifest, before)
     if options.why is None:
         raise StartError("--why is missing: say why the threshold is changed")
+    if options.key is not None:
+        load_private_key(options.key)  # before anything is changed
+    elif signers is not None:
+        raise StartError("--key is missing: RADOGAGA_SIGNERS demands that the change is signed")
     after = change_threshold(folder.parent, manifest.version, options.threshold, options.why)
     if options.key is not None:
         sign_file(folder.parent / THRESHOLDS, options.key)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos.slow_clients import BAR, Seen, allowed, judge, kinds, measure
 
-CUT = {"slow_header": 6.3, "slow_body": 7.4, "never_reading": 6.4}
+CUT = {"slow_header": 10.3, "slow_body": 11.4, "never_reading": 10.4}
 GOOD = Seen([1.1, 1.2, 2.5], 5.0, 4.0, CUT, 500, 30.0, 0)
 
 BAD = [

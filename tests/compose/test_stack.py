@@ -314,16 +314,16 @@ def test_a_replica_that_runs_out_of_memory_is_killed_and_started_anew(stack: Sta
     body = b'{"dataset":"kddcup99","vectors":[' + b",".join([b"[" + b",".join([b"0"] * 121) + b"]"] * 16384) + b"]}"
     with Load(stack, [("/score", JSON, body)], threads=8).running():
         eventually(lambda: restarts(replica), "a restart")
-    assert (
-        "oom"
-        in docker(
-            "events", "--since", "10m", "--until", "0s", "--filter", f"container={replica}", "--format", "{{.Action}}"
-        ).split()
-    )
+    eventually(lambda: "oom" in events(replica), "an event that says why")
     eventually(partial(is_healthy, replica), "a healthy replica")
     with stack.client() as client:
         assert client.post("/score", headers=JSON, content=thyroid()).status_code == 200
     stack.up(1)
+
+
+def events(container: str) -> list[str]:
+    words = ("--since", "10m", "--until", "0s", "--filter", f"container={container}", "--format", "{{.Action}}")
+    return docker("events", *words).split()
 
 
 def restarts(container: str) -> int:

@@ -267,3 +267,41 @@ def test_the_log_is_not_deceived(server: Server) -> None:
         _, answered, _, _ = read(connection)
     assert re.fullmatch(r"[0-9a-f]{32}", answered["x-request-id"])
     assert lines_of(server, answered["x-request-id"])
+
+
+@pytest.mark.parametrize("path", ["/score", "/encode", "/v2/models/thyroid/infer", "/unknown"])
+@pytest.mark.parametrize("pieces", [1, 3, 1000])
+def test_an_offer_to_speak_another_protocol_costs_no_body(server: Server, path: str, pieces: int) -> None:
+    offer = request(BODY, "connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABk")
+    offer = offer.replace(b"POST /score", b"POST " + path.encode())
+    plain = request(BODY).replace(b"POST /score", b"POST " + path.encode())
+    with connect(server) as connection:
+        connection.sendall(plain)
+        status, headers, body, rest = read(connection)
+        whole = offer + offer + plain
+        length = -(-len(whole) // pieces)
+        for start in range(0, len(whole), length):
+            connection.sendall(whole[start : start + length])
+        for _ in range(3):
+            got, others, found, rest = read(connection, rest)
+            assert (got, others["content-type"]) == (status, headers["content-type"])
+            assert found == body or found.keys() == body.keys() >= {"request_id"}
+
+
+def test_an_offer_to_speak_websocket_is_ignored(server: Server) -> None:
+    key = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="
+    with connect(server) as connection:
+        lines = ("connection: Upgrade", "upgrade: websocket", "sec-websocket-version: 13", key)
+        connection.sendall(GET + "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + GET + b"\r\n")
+        first = read(connection)
+        assert first[0] == read(connection, first[3])[0] == 200
+
+
+def test_thousands_of_offers_at_once(server: Server) -> None:
+    offer = b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    with connect(server) as connection:
+        connection.sendall(offer * 3000)
+        rest = b""
+        for _ in range(3000):
+            status, _, _, rest = read(connection, rest)
+            assert status == 200

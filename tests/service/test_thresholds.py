@@ -13,15 +13,14 @@ from service.errors import StartError
 from service.manifest import read_manifest
 from service.runtime import Runtime
 from service.seals import UNSEALED, sealed
-from service.signatures import Signers, generate_key
+from service.signatures import Signers, generate_key, sign_file
 from service.thresholds import MOST_BYTES, THRESHOLDS, Thresholds, change_threshold, read_thresholds
 from tests.server import ROOT, SERVICE, environment
 
 
-def command(models: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*SERVICE, "threshold", *words], cwd=ROOT, env=environment(models=models), capture_output=True, text=True
-    )
+def command(models: Path, *words: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    variables = environment(models=models, **settings)
+    return subprocess.run([*SERVICE, "threshold", *words], cwd=ROOT, env=variables, capture_output=True, text=True)
 
 
 def written(folder: Path, **fields: object) -> Path:
@@ -167,6 +166,26 @@ def test_signed_changes(folder: Path, tmp_path: Path) -> None:
     assert command(models, "thyroid", "4", "--why", "x").returncode == 0
     with pytest.raises(StartError, match="thresholds.json.sig: is not valid for thresholds.json, which was altered"):
         read_thresholds(folder.parent, signers)
+
+
+def test_nothing_is_changed_that_could_not_be_signed(models: Path, folder: Path, tmp_path: Path) -> None:
+    generate_key(tmp_path / "key", "operator")
+    sign_file(folder / "manifest.json", tmp_path / "key")
+    signers = tmp_path / "key.pub"
+    (tmp_path / "none").write_text("no key")
+    (tmp_path / "none").chmod(0o600)
+    for words, problem in (
+        ([], "error: --key is missing: RADOGAGA_SIGNERS demands that the change is signed"),
+        (["--key", str(tmp_path / "none")], f"error: {tmp_path}/none: "),
+        (["--key", str(tmp_path / "nowhere")], f"error: {tmp_path}/nowhere: "),
+    ):
+        done = command(models, "thyroid", "3", "--why", "x", *words, signers=signers)
+        assert done.returncode == 1
+        assert done.stderr.startswith(problem)
+        assert not (folder.parent / THRESHOLDS).exists()
+    done = command(models, "thyroid", "3", "--why", "x", "--key", str(tmp_path / "key"), signers=signers)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert command(models, "thyroid", signers=signers).stdout.startswith("thyroid version 1: threshold 3\n")
 
 
 def test_a_folder_that_can_not_be_written_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,3 +182,16 @@ def test_the_start_fails_clearly(tmp_path: Path, workers: int) -> None:
         assert server.process.wait(SECONDS) == 1
         expected = f"RADOGAGA_TLS_CERTIFICATE is '{certificate}', and RADOGAGA_TLS_KEY is not set"
         assert server.log.read_text() == f"the service did not start: {expected}\n"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_client_that_shakes_no_hands_is_hung_up_on(tmp_path: Path, workers: int) -> None:
+    certificate, key = make(tmp_path)
+    settings: dict[str, Any] = {"tls_certificate": certificate, "tls_key": key, "workers": workers}
+    with serving(tmp_path / "log", header_seconds=0.5, **settings) as server:
+        server.wait(workers)
+        port = int(server.url().rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
+            started = time.monotonic()
+            assert connection.recv(1) == b""
+            assert 0.4 < time.monotonic() - started < 10
