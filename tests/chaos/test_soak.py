@@ -12,8 +12,9 @@ import pytest
 from service.catalog import Catalog
 from service.runtime import Runtime
 from tests.chaos import soak
+from tests.chaos.deeds import deeds
 from tests.chaos.samples import DATASET, KINDS
-from tests.chaos.soak import BAR, Traffic, add_version, coming_and_going, deeds, has_traceback, outcome, soaked
+from tests.chaos.soak import BAR, Traffic, add_version, coming_and_going, has_traceback, outcome, soaked
 from tests.chaos.vitals import Vitals
 from tests.chaos.wire import Hang, Malformed, Reply
 from tests.server import MODELS
