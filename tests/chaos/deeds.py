@@ -1,6 +1,7 @@
 """What a soak does to a service, from what clients do all day to what they do by mistake."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,9 @@ from tests.chaos.samples import (
 )
 from tests.chaos.wire import request
 
+DECKS = 20
+"""How often a deed of weight 1 is in a deck, so that the rarest is there once."""
+
 SMALL, MANY, LONG = 256, 4096, 16384
 
 EXPECTED = {
@@ -39,7 +43,7 @@ class Deed:
     """Something that is done to the service, over and over.
 
     Attributes:
-        weight: How often, beside the others.
+        weight: How often, beside the others; a multiple of 1 / `DECKS`.
         sort: What may be answered; None if the client hangs up before.
         data: The bytes of it.
         fresh: Whether it takes a connection of its own.
@@ -49,6 +53,13 @@ class Deed:
     sort: str | None
     data: bytes
     fresh: bool = False
+
+
+def dealt(chance: random.Random) -> Iterator[Deed]:
+    """Yields deeds without end, shuffled deck by deck, so that every 1,800 or so are the same ones."""
+    deck = [deed for deed in deeds() for _ in range(round(deed.weight * DECKS))]
+    while True:
+        yield from chance.sample(deck, len(deck))
 
 
 def written(sample: Sample, **headers: str) -> bytes:

@@ -21,16 +21,18 @@ PANELS: dict[str, Callable[[Vitals], float]] = {
 
 
 def draw(samples: list[Vitals], file: Path) -> None:
-    """Draws memory, file descriptors and threads over the minutes, each from zero."""
+    """Draws memory, file descriptors and threads over the minutes, each from zero: under load, and at rest."""
     figure, axes = plt.subplots(
         len(PANELS), 1, sharex=True, figsize=(8, 6), height_ratios=(2, 1, 1), layout="constrained"
     )
-    minutes = [one.at / 60 for one in samples]
+    loaded, rested = ([one for one in samples if one.resting is resting] for resting in (False, True))
     for (title, value), axis in zip(PANELS.items(), axes, strict=True):
-        axis.plot(minutes, [value(one) for one in samples], linewidth=0.8)
-        axis.set_ylim(bottom=0)
+        axis.plot([one.at / 60 for one in loaded], [value(one) for one in loaded], linewidth=0.5, label="under load")
+        axis.plot([one.at / 60 for one in rested], [value(one) for one in rested], "o-", markersize=3, label="at rest")
+        axis.set_ylim(0, 1.1 * max(value(one) for one in samples))
         axis.set_title(title, loc="left", fontsize=10)
         axis.grid(alpha=0.3)
+    axes[0].legend(loc="lower right", ncols=2, fontsize=9)
     axes[-1].set_xlabel("minutes")
     figure.savefig(file, dpi=110, metadata={"Software": None})
     plt.close(figure)

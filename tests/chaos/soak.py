@@ -1,5 +1,9 @@
 """Bar 7: an hour of everything at once, after which nothing has grown.
 
+What bodies take while they are answered comes and goes, by a quarter of all. So the hour has rests: nothing is sent
+and no version is there that comes and goes, until what was freed has been given back. What a service holds then is what
+it keeps, and that is judged; what it holds under load is told beside it.
+
 `python -m tests.chaos.soak --minutes 10 --samples soak/` soaks for a shorter time and keeps what it saw.
 """
 
@@ -12,28 +16,35 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from service import trimming
 from tests.chaos.bars import Bar, Outcome
-from tests.chaos.deeds import EXPECTED, Deed, asked, deeds, long_json
+from tests.chaos.deeds import EXPECTED, Deed, asked, dealt, long_json
 from tests.chaos.samples import DATASET
-from tests.chaos.vitals import FEWEST, Vitals, growth, judge, keep, look
+from tests.chaos.vitals import Vitals, growth, judge, keep, look
 from tests.chaos.wire import Hang, Malformed, Wire
 from tests.manifests import write_manifest
 from tests.server import MODELS, Server, serving
 
 SECONDS = 3600.0
+"""Of load; the rests come on top."""
 
-WARM_UP_SHARE = 0.05
-"""The share of the time before the samples that count: every format, thread and cache is there by then."""
+RESTS = 30
+WARM_UP_RESTS = 2
+"""Rests that do not count: behind them every format, thread and cache is there."""
+
+SETTLE_SECONDS = trimming.SECONDS_BETWEEN + trimming.SECONDS + 1
+"""How long a rest is: so long at most, and a little more, until a service has given back what bodies took."""
 
 RATE = 100.0
 """Requests per second, so that the machine has room for other work beside."""
 
-SAMPLE_SECONDS = 2.0
+SAMPLE_SECONDS = 0.5
 SCRAPE_SECONDS = 10.0
 SWAP_SECONDS = 4.0
 """How long a version stays in the models folder, and how long it stays away."""
@@ -48,31 +59,29 @@ MOST_BURSTS = 0.5
 """Seconds by which requests may be late and still all be sent; what is later is left out."""
 
 
-@dataclass
 class Traffic:
-    """One client that does everything, at an even rate and in an order that its seed says.
+    """One client that does everything, at an even rate. Deeds are dealt like cards: every deck has the same.
 
     Arguments:
         url: Where to.
         seed: Of the order.
     """
 
-    url: str
-    seed: int = 0
-    sent: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    late: int = 0
-    of_new: int = 0
+    def __init__(self, url: str, seed: int = 0) -> None:
+        self.url = url
+        self.sent: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.late = 0
+        self.of_new = 0
+        self._chance = random.Random(seed)
+        self._dealt = dealt(self._chance)
 
     def run(self, ended: Callable[[], bool], rate: float = RATE) -> None:
-        """Does one deed after the other until it is told to end."""
-        chance, every = random.Random(self.seed), deeds()
-        weights = [deed.weight for deed in every]
+        """Does one deed after the other until it is told to end; goes on where it was when it is run again."""
         wires: list[Wire | None] = [None] * CONNECTIONS
         due = time.monotonic()
         while not ended():
-            (deed,) = chance.choices(every, weights)
-            place = chance.randrange(CONNECTIONS)
+            deed, place = next(self._dealt), self._chance.randrange(CONNECTIONS)
             if deed.fresh:
                 self._do(deed, Wire(self.url, PATIENCE)).close()
             else:
@@ -119,57 +128,116 @@ def add_version(source: Path, target: Path, number: int) -> None:
     write_manifest(manifest, json.loads(manifest.read_text()) | {"version": number})
 
 
-@contextmanager
-def coming_and_going(models: Path) -> Iterator[list[int]]:
-    """Lets a version appear in a models folder and vanish, over and over; yields how often it came."""
-    newest = max(int(folder.name) for folder in (models / DATASET).iterdir())
-    folder = models / DATASET / str(newest + 1)
-    hidden, ended, times = models / DATASET / f".{folder.name}", threading.Event(), [0]
+class Guest:
+    """A version that comes and goes in a models folder, behind the newest that is there.
 
-    def run() -> None:
-        while not ended.wait(SWAP_SECONDS):
-            if folder.exists():
-                folder.rename(hidden)
-                shutil.rmtree(hidden)
-            else:
-                add_version(models / DATASET / str(newest), hidden, newest + 1)
-                hidden.rename(folder)
-                times[0] += 1
+    Arguments:
+        models: The models folder.
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield times
-    finally:
-        ended.set()
-        thread.join()
+    Attributes:
+        times: How often it came.
+    """
+
+    def __init__(self, models: Path) -> None:
+        self.times = 0
+        newest = max(int(folder.name) for folder in (models / DATASET).iterdir())
+        self._newest, self._folder = newest, models / DATASET / str(newest + 1)
+        self._hidden = self._folder.with_name(f".{self._folder.name}")
+
+    def turn(self) -> None:
+        """Lets it come if it is not there, and go if it is."""
+        if self._folder.exists():
+            self.leave()
+            return
+        add_version(self._folder.with_name(str(self._newest)), self._hidden, self._newest + 1)
+        self._hidden.rename(self._folder)
+        self.times += 1
+
+    def leave(self) -> None:
+        """Lets it go if it is there."""
+        if self._folder.exists():
+            self._folder.rename(self._hidden)
+            shutil.rmtree(self._hidden)
 
 
-def soak(server: Server, seconds: float, samples: Path, every: float = SAMPLE_SECONDS) -> tuple[list[Vitals], Traffic]:
-    """Sends everything for some time; returns what was seen behind the warm-up, and the client."""
-    url, ended = server.url(), threading.Event()
-    fill_pools(url)
-    traffic = Traffic(url)
-    thread = threading.Thread(target=traffic.run, args=(ended.is_set,))
-    began = time.monotonic()
-    thread.start()
-    seen: list[Vitals] = []
-    try:
-        looked = scraped = began
-        while (now := time.monotonic()) < began + seconds and thread.is_alive():
-            if now >= scraped:
-                scraped = now + SCRAPE_SECONDS
-                scrape(url, traffic)
-            if now >= looked:
-                looked = now + every
-                vitals = look(server.process.pid, began)
-                keep(samples, vitals)
-                seen += [vitals] if vitals.at >= seconds * WARM_UP_SHARE else []
-            time.sleep(min(every / 2, 0.05))
-    finally:
-        ended.set()
-        thread.join()
+@dataclass(frozen=True)
+class Seen:
+    """What was counted, behind the warm-up: at the end of every rest, and under load."""
+
+    rested: list[Vitals] = field(default_factory=list)
+    loaded: list[Vitals] = field(default_factory=list)
+
+
+@dataclass
+class Every:
+    """Something that is done again and again; for the first time when that time is over once.
+
+    Arguments:
+        seconds: How often.
+        action: What.
+    """
+
+    seconds: float
+    action: Callable[[], None]
+
+    def __post_init__(self) -> None:
+        self._due = time.monotonic() + self.seconds
+
+    def do(self) -> None:
+        """Does it if it is due."""
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + self.seconds
+            self.action()
+
+
+def soak(server: Server, seconds: float, guest: Guest, samples: Path) -> tuple[Seen, Traffic]:
+    """Sends everything for some time, with rests between.
+
+    Arguments:
+        server: What it is sent to.
+        seconds: How long, without the rests.
+        guest: A version of the server's models folder; there in half of the load, and in no rest.
+        samples: Where all that is counted is kept.
+    """
+    fill_pools(server.url())
+    began, period = time.monotonic(), seconds / RESTS
+    traffic, seen, loaded = Traffic(server.url()), Seen(), list[Vitals]()
+
+    def count(resting: bool) -> Vitals:
+        vitals = look(server.process.pid, began, resting)
+        keep(samples, vitals)
+        return vitals
+
+    for number in range(RESTS):
+        loaded.clear()
+        jobs = [
+            Every(SCRAPE_SECONDS, lambda: scrape(server.url(), traffic)),
+            Every(SWAP_SECONDS, guest.turn),
+            Every(min(SAMPLE_SECONDS, period / 4), lambda: loaded.append(count(resting=False))),
+        ]
+        load(traffic, period, jobs)
+        guest.leave()
+        time.sleep(min(SETTLE_SECONDS, period))
+        rested = count(resting=True)
+        if number >= WARM_UP_RESTS:
+            seen.loaded.extend(loaded)
+            seen.rested.append(rested)
     return seen, traffic
+
+
+def load(traffic: Traffic, seconds: float, jobs: Sequence[Every]) -> None:
+    """Sends everything for some time, does jobs beside it, and passes on what the client raised."""
+    ended, end = threading.Event(), time.monotonic() + seconds
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(traffic.run, ended.is_set)
+        try:
+            while time.monotonic() < end and not sending.done():
+                for job in jobs:
+                    job.do()
+                time.sleep(min(seconds / 20, 0.05))
+        finally:
+            ended.set()
+        sending.result()
 
 
 def fill_pools(url: str) -> None:
@@ -217,10 +285,9 @@ def soaked(seconds: float, kept: Path | None = None, workers: int = WORKERS) -> 
         samples.unlink(missing_ok=True)
         server = stack.enter_context(serving(log, workers=workers, models=models))
         await_ready(server, workers)
-        swaps = stack.enter_context(coming_and_going(models))
-        every = min(SAMPLE_SECONDS, seconds / (5 * FEWEST))
-        seen, traffic = soak(server, seconds, samples, every)
-        return outcome(seen, traffic, swaps[0], has_traceback(log))
+        guest = Guest(models)
+        seen, traffic = soak(server, seconds, guest, samples)
+        return outcome(seen, traffic, guest.times, has_traceback(log))
 
 
 def await_ready(server: Server, workers: int) -> None:
@@ -242,40 +309,47 @@ def has_traceback(log: Path) -> bool:
         return any("Traceback" in line for line in stream)
 
 
-def outcome(seen: list[Vitals], traffic: Traffic, swaps: int, traceback: bool) -> Outcome:
+def outcome(seen: Seen, traffic: Traffic, versions: int, traceback: bool) -> Outcome:
     """Judges what a soak has seen."""
-    found = growth(seen)
+    under_load = growth(seen.loaded)
+    found = growth(seen.rested)
+    found = replace(found, processes=found.processes | under_load.processes)
     failures = judge(found)
     if traffic.wrong:
         failures.append(f"{len(traffic.wrong)} requests went wrong, the first: {traffic.wrong[0]}")
-    if swaps and not traffic.of_new:
-        failures.append(f"a version came {swaps} times and never answered")
+    if versions and not traffic.of_new:
+        failures.append(f"a version came {versions} times and never answered")
     if traceback:
         failures.append("the log has a traceback")
     figures = {
-        "seconds": round(seen[-1].at),
+        "seconds": round(seen.rested[-1].at),
+        "rests": len(seen.rested),
         "processes": max(found.processes),
         "requests": sum(traffic.sent.values()),
         "connections that clients cut": traffic.sent["hung up"],
         "requests that were wrong on purpose": traffic.sent["bad"],
-        "versions that came and went": swaps,
+        "versions that came and went": versions,
         "answers of such a version": traffic.of_new,
-        "resident memory of the last half, MB": round(found.memory, 1),
-        "the most that was seen, MB": max(one.rss for one in seen),
-        "drift of the last half, % of resident memory": round(100 * found.drift, 3),
-        "spread of its medians, % of resident memory": round(100 * found.spread, 3),
+        "unexpected answers": len(traffic.wrong),
+        "resident memory at rest in the last half, MB": round(found.memory, 1),
+        "its drift, %": round(100 * found.drift, 3),
+        "spread of its medians, %": round(100 * found.spread, 3),
         "file descriptors added": found.descriptors,
         "threads added": found.threads,
-        "file descriptors at the end": seen[-1].descriptors,
-        "threads at the end": seen[-1].threads,
-        "unexpected answers": len(traffic.wrong),
+        "file descriptors at the end": seen.rested[-1].descriptors,
+        "threads at the end": seen.rested[-1].threads,
+        "samples under load": len(seen.loaded),
+        "resident memory under load in the last half, MB": round(under_load.memory, 1),
+        "drift under load, %": round(100 * under_load.drift, 3),
+        "spread of medians under load, %": round(100 * under_load.spread, 3),
+        "the most that was seen, MB": max(one.rss for one in seen.loaded),
     }
     return Outcome(figures, failures)
 
 
 BAR = Bar(
     7,
-    "One hour of mixed load on two workers: resident memory flat, the last half within 1 %, "
+    "One hour of mixed load on two workers: resident memory flat, at rest within 1 % in the last half, "
     "and neither file descriptors nor threads grow.",
     run,
 )

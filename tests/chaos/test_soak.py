@@ -1,7 +1,7 @@
 """A short soak goes well, and what goes wrong in one is told."""
 
 import json
-import threading
+import random
 import time
 from collections import Counter
 from dataclasses import replace
@@ -12,14 +12,15 @@ import pytest
 from service.catalog import Catalog
 from service.runtime import Runtime
 from tests.chaos import soak
-from tests.chaos.deeds import deeds
+from tests.chaos.deeds import DECKS, dealt, deeds
 from tests.chaos.samples import DATASET, KINDS
-from tests.chaos.soak import BAR, Traffic, add_version, coming_and_going, has_traceback, outcome, soaked
+from tests.chaos.soak import BAR, Every, Guest, Seen, Traffic, add_version, has_traceback, load, outcome, soaked
 from tests.chaos.vitals import Vitals
 from tests.chaos.wire import Hang, Malformed, Reply
 from tests.server import MODELS
 
-SEEN = [Vitals(5.0 * n, 4, 300.0, 400.0, 80, 15) for n in range(100)]
+FLAT = [Vitals(5.0 * n, 4, 300.0, 400.0, 80, 15) for n in range(100)]
+SEEN = Seen(FLAT, FLAT)
 
 
 def test_a_short_soak_goes_well(tmp_path: Path) -> None:
@@ -30,7 +31,11 @@ def test_a_short_soak_goes_well(tmp_path: Path) -> None:
     assert figures["requests"] > 50
     unexpected = [failure for failure in found.failures if "memory" not in failure and "threads" not in failure]
     assert not unexpected, "only memory and pools of threads may grow in so short a time"
-    assert len((tmp_path / "samples.jsonl").read_text().splitlines()) >= 20
+    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert Counter(sample["resting"] for sample in samples)[True] == soak.RESTS
+    assert figures["rests"] == soak.RESTS - soak.WARM_UP_RESTS
+    assert isinstance(figures["samples under load"], int)
+    assert figures["samples under load"] > soak.RESTS
 
 
 def test_everything_is_done_to_the_service() -> None:
@@ -47,6 +52,15 @@ def test_everything_is_done_to_the_service() -> None:
     sorts = Counter(deed.sort for deed in deeds())
     assert sorts.keys() == {"good", "bad", "empty", None}
     assert len(KINDS) == 7
+
+
+def test_every_deck_has_the_same() -> None:
+    cards = dealt(random.Random(0))
+    size = round(sum(deed.weight for deed in deeds()) * DECKS)
+    first, second = ([next(cards).data for _ in range(size)] for _ in range(2))
+    assert first != second
+    assert Counter(first) == Counter(second)
+    assert {deed.data for deed in deeds()} == set(first)
 
 
 class Stub:
@@ -94,15 +108,50 @@ def test_a_traceback_in_the_log_is_told(tmp_path: Path) -> None:
     assert outcome(SEEN, Traffic(""), 0, True).failures == ["the log has a traceback"]
 
 
-def test_growth_is_told() -> None:
-    grown = [replace(one, rss=400 + n) for n, one in enumerate(SEEN)]
-    assert "memory drifted" in outcome(grown, Traffic(""), 0, False).failures[0]
+def test_growth_of_what_is_kept_is_told() -> None:
+    grown = [replace(one, rss=400 + n) for n, one in enumerate(FLAT)]
+    assert "memory drifted" in outcome(Seen(grown, FLAT), Traffic(""), 0, False).failures[0]
     assert outcome(SEEN, Traffic(""), 0, False).met
+
+
+def test_growth_under_load_is_shown() -> None:
+    grown = [replace(one, rss=400 + n) for n, one in enumerate(FLAT)]
+    found = outcome(Seen(FLAT, grown), Traffic(""), 0, False)
+    assert found.met
+    drift = found.figures["drift under load, %"]
+    assert isinstance(drift, float)
+    assert drift > 1
+
+
+def test_a_worker_that_died_under_load_is_told() -> None:
+    loaded = [*FLAT[:-1], replace(FLAT[-1], processes=3)]
+    found = outcome(Seen(FLAT, loaded), Traffic(""), 0, False)
+    assert found.failures == ["the number of processes changed: [3, 4]"]
+
+
+def test_a_client_that_fails_ends_the_soak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soak, "Wire", lambda *_: Stub(RuntimeError("broken")))
+    done: list[int] = []
+    with pytest.raises(RuntimeError, match="broken"):
+        load(Traffic("http://localhost"), 60, [Every(0, lambda: done.append(1))])
+
+
+def test_what_is_due_is_done_again_and_again() -> None:
+    done: list[str] = []
+    often, seldom = Every(0.01, lambda: done.append("often")), Every(1000, lambda: done.append("seldom"))
+    deadline = time.monotonic() + 20
+    while len(done) < 3:
+        assert time.monotonic() < deadline
+        often.do()
+        seldom.do()
+    assert done == ["often"] * 3
 
 
 def test_a_version_that_never_answers_is_told() -> None:
     assert outcome(SEEN, Traffic(""), 3, False).failures == ["a version came 3 times and never answered"]
-    assert outcome(SEEN, Traffic("", of_new=1), 3, False).met
+    traffic = Traffic("")
+    traffic.of_new = 1
+    assert outcome(SEEN, traffic, 3, False).met
 
 
 def test_the_version_that_comes_is_served(tmp_path: Path) -> None:
@@ -110,24 +159,24 @@ def test_the_version_that_comes_is_served(tmp_path: Path) -> None:
     assert Catalog(tmp_path, Runtime("cpu")).open(strict=True).find(DATASET).manifest.version == 3
 
 
-def test_a_version_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(soak, "SWAP_SECONDS", 0.02)
+def test_a_version_comes_and_goes(tmp_path: Path) -> None:
     folder = tmp_path / DATASET / "2"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('{"version": 2, "a": 1}')
     (folder / "graph").write_bytes(b"1")
-    new, found = tmp_path / DATASET / "3", threading.Event()
-    with coming_and_going(tmp_path) as times:
-        deadline = time.monotonic() + 20
-        while times[0] < 3:
-            assert time.monotonic() < deadline
-            if new.exists() and not found.is_set() and (new / "manifest.json").exists():
-                found.set()
-            time.sleep(0.001)
-    assert found.is_set()
-    if new.exists():
+    guest, new = Guest(tmp_path), tmp_path / DATASET / "3"
+    guest.leave()
+    assert not new.exists()
+    for times in (1, 2):
+        guest.turn()
+        assert guest.times == times
         assert json.loads((new / "manifest.json").read_text()) == {"version": 3, "a": 1}
-    assert folder.exists()
+        assert (new / "graph").read_bytes() == b"1"
+        guest.turn()
+        assert [path.name for path in folder.parent.iterdir()] == ["2"]
+    guest.turn()
+    guest.leave()
+    assert [path.name for path in folder.parent.iterdir()] == ["2"]
 
 
 def test_the_bar_takes_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,14 +17,10 @@ MOST_DRIFT = 0.01
 """How much of its mean the memory of the last half may change by."""
 
 WINDOWS = 3
-"""Windows of the last half whose medians are compared. In an hour they are ten minutes long: what bodies take while
-they are answered comes and goes, by a tenth of all, and so does what is given back every few seconds."""
+"""Windows of the last half whose medians are compared; in an hour they are ten minutes long."""
 
 FEWEST = 20
 """Samples of which anything can be said."""
-
-MOST_DESCRIPTORS = 2
-"""So many descriptors more are a connection that a median happens to meet, not a leak of one per minute."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,7 @@ class Vitals:
         rss: The sum of their resident memory in MB.
         descriptors: Open files and connections.
         threads: Threads.
+        resting: Whether nothing was sent for some time.
     """
 
     at: float
@@ -46,9 +43,10 @@ class Vitals:
     rss: float
     descriptors: int
     threads: int
+    resting: bool = False
 
 
-def look(root: int, began: float) -> Vitals:
+def look(root: int, began: float, resting: bool = False) -> Vitals:
     """Counts what a process and its children hold; `began` is by `time.monotonic`."""
     pids = sorted(family(root))
     return Vitals(
@@ -58,6 +56,7 @@ def look(root: int, began: float) -> Vitals:
         rss=round(sum(_resident(pid) for pid in pids), 3),
         descriptors=sum(_entries(pid, "fd") for pid in pids),
         threads=sum(_entries(pid, "task") for pid in pids),
+        resting=resting,
     )
 
 
@@ -118,7 +117,7 @@ def judge(found: Growth) -> list[str]:
         failures.append(f"memory drifted by {found.drift:.2%} in the last half, at most {MOST_DRIFT:.0%} is allowed")
     if found.spread > MOST_DRIFT:
         failures.append(f"memory of the last half spread over {found.spread:.2%}, at most {MOST_DRIFT:.0%} is allowed")
-    if found.descriptors > MOST_DESCRIPTORS:
+    if found.descriptors > 0:
         failures.append(f"{found.descriptors:g} file descriptors were added")
     if found.threads > 0:
         failures.append(f"{found.threads:g} threads were added")
