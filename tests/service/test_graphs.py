@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from service.errors import StartError
-from service.graphs import BoundRow, Graph, Matrix
+from service.graphs import PIECE, BoundRow, Graph, Matrix
 from service.runtime import CPU, CUDA, Runtime
 from tests.server import MODELS
 
@@ -43,6 +43,28 @@ def test_one_row_has_the_bits_it_has_among_others(graph: Graph) -> None:
     together = graph.run(x)
     alone = [graph.run(x[i : i + 1]) for i in range(len(x))]
     assert np.concatenate(alone).tobytes() == together.tobytes()  # and no later row overwrote an earlier one's result
+
+
+@pytest.mark.parametrize("count", [2, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 5])
+def test_pieces_have_the_bits_of_the_whole(graph: Graph, count: int) -> None:
+    x = rows(count)
+    (whole,) = graph.session.run(["score"], {"x": x})
+    result = graph.run(x)
+    assert result.shape == whole.shape
+    assert result.tobytes() == whole.tobytes()
+
+
+def test_a_cpu_is_given_pieces_and_a_gpu_the_whole(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    run = graph._run
+
+    def note(outputs: list[str], feed: dict[str, Matrix], options: object) -> list[Matrix]:
+        given.append(len(feed["x"]))
+        return run(outputs, feed, options)
+
+    monkeypatch.setattr(graph, "_run", note)
+    graph.run(rows(2 * PIECE + 7))
+    assert given == ([PIECE, PIECE, 7] if graph._bound is None else [2 * PIECE + 7])
 
 
 def test_threads_do_not_share_the_place_of_the_row(graph: Graph) -> None:
