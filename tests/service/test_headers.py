@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.lane import MOST_HEADER_BYTES, MOST_HEADERS
+from service.protocol import MOST_HEADER_BYTES, MOST_HEADERS
 from tests.load.processes import pss_megabytes
 from tests.server import SECONDS, Server, serving
 from tests.service.test_lane import BODY, connect, lines_of, read, request
