@@ -21,8 +21,9 @@ from service.connections import ALWAYS
 from service.deadlines import ENVOY_TIMEOUT, TIMEOUT, check_deadline, set_deadline
 from service.detector import Detector
 from service.errors import BodyTooLarge, InternalError, Refused, ServiceError
+from service.exchange import Exchange, Operation
 from service.graphs import Matrix
-from service.inference import INLINE_BYTES, Exchange, Operation
+from service.inference import INLINE_BYTES
 from service.keys import SCORE
 from service.ledger import Observation
 from service.observation import CLIENT_CLOSED_REQUEST, is_of_protocol, log_unforeseen, problem_of

@@ -7,7 +7,8 @@ from prometheus_client.exposition import choose_encoder
 
 from service import schemas
 from service.detector import Detector
-from service.inference import DECODE, ENCODE, SCORE, Operation, Service
+from service.exchange import DECODE, ENCODE, SCORE, Operation
+from service.inference import Service
 from service.observation import observation
 from service.repository import ModelRepository, Refusal
 

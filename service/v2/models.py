@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from service.detector import Detector
 from service.errors import ModelNotFound, VersionNotFound
+from service.exchange import DECODE, ENCODE, SCORE, Operation
 from service.folders import VERSION
-from service.inference import DECODE, ENCODE, SCORE, Operation
 from service.repository import ModelRepository
 
 OPERATIONS = {"": SCORE, ".encoder": ENCODE, ".decoder": DECODE}

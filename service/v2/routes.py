@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service.detector import Detector
+from service.exchange import Operation, Reply, Work, conclude
 from service.formats import Body
 from service.graphs import Matrix
-from service.inference import Operation, Reply, Work, conclude
 from service.ledger import Observation
 from service.observation import PROTOCOL, observation
 from service.routes import EXAMPLE, service_of

@@ -16,9 +16,9 @@ from service.app import create_app, publish_regularly
 from service.catalog import Catalog
 from service.detector import Detector
 from service.errors import StartError
+from service.exchange import Exchange
 from service.formats import Body
 from service.graphs import Matrix
-from service.inference import Exchange
 from service.repository import ModelRepository
 from service.settings import Settings
 from tests.server import MODELS

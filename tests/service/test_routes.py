@@ -14,9 +14,9 @@ from fastapi.testclient import TestClient
 from service import inference
 from service.app import create_app
 from service.detector import Detector
+from service.exchange import Exchange
 from service.formats import FORMATS, Body
 from service.graphs import Matrix
-from service.inference import Exchange
 from service.settings import Settings
 from tests.manifests import write_manifest
 from tests.server import MODELS, SHIPPED

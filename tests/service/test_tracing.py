@@ -25,7 +25,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from service.app import create_app
 from service.errors import StartError
-from service.inference import Exchange
+from service.exchange import Exchange
 from service.keys import add_key
 from service.settings import Settings
 from service.tracing import Traces, exporting

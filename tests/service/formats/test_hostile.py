@@ -14,9 +14,9 @@ import pytest
 
 from service.detector import Detector
 from service.errors import InvalidField, MalformedBody, ServiceError, TooManyRows
+from service.exchange import SCORE
 from service.formats import json as json_format
 from service.formats.rows import Body, Context
-from service.inference import SCORE
 from service.v2 import bodies
 from service.v2.models import Model
 from tests.service.formats.readings import COLUMNS, read
