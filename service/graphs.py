@@ -23,8 +23,8 @@ RECORDED = "gpu_graph_id"
 
 NONE, FIRST = "-1", "1"
 
-PIECE = 1024
-"""Rows that go through a graph at once on a CPU: some MB of intermediate results."""
+PIECE = 512
+"""Rows that go through a graph at once on a CPU: a few MB of intermediate results."""
 
 
 class BoundRow:
