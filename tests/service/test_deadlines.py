@@ -17,6 +17,7 @@ from service.batching import Batcher
 from service.deadlines import check_deadline, set_deadline
 from service.detector import Detector
 from service.errors import DeadlineExceeded, InvalidHeader
+from service.exchange import Exchange
 from service.graphs import Matrix
 from service.ledger import Observation
 from tests.server import serving
@@ -110,14 +111,14 @@ def test_a_long_body_waits_for_those_before_it_only_as_long_as_it_says(
 ) -> None:
     monkeypatch.setattr(inference, "INLINE_BYTES", 10_000)
     ran: list[int] = []
-    read_at_once = inference.Exchange.read
+    read_at_once = Exchange.read
 
-    def slowly(exchange: inference.Exchange, body: bytes) -> tuple[Detector, Matrix]:
+    def slowly(exchange: Exchange, body: bytes) -> tuple[Detector, Matrix]:
         ran.append(len(body))
         time.sleep(0.3)
         return read_at_once(exchange, body)
 
-    monkeypatch.setattr(inference.Exchange, "read", slowly)
+    monkeypatch.setattr(Exchange, "read", slowly)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(client.post, "/score", json=BODY)
         while not ran:
