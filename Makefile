@@ -19,7 +19,7 @@ OTHER_VENVS := .venv-ray .venv-kubernetes .venv-audit .venv-chaos
 # Two benchmarks at once would measure each other.
 .NOTPARALLEL:
 .PHONY: help serve test test-all compose-test monitoring-test ray-test kubernetes-check kubernetes-rules check audit chaos \
-	bench bench-training bench-serving bench-offline reproduce format schema lock clean
+	bench bench-training bench-serving bench-graph bench-offline reproduce format schema lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -68,6 +68,9 @@ bench-training: $(VENV)/.complete  ## measure the training's speed and memory
 
 bench-serving: $(VENV)/.complete $(PEER_VENVS:=/.installed)  ## measure the service beside limits and peers
 	$(BIN)/python -m tests.load.serving_speed
+
+bench-graph: $(VENV)/.complete  ## measure what many rows cost in pieces, beside at once
+	$(BIN)/python -m tests.load.graph_pieces
 
 bench-offline: $(VENV)/.complete  ## measure the scoring of tables beside a plain loop
 	$(BIN)/python -m tests.load.offline_speed

@@ -62,10 +62,11 @@ def make_table(columns: tuple[str, ...], rows: int, path: Path) -> None:
 def plain_loop(model: Path, source: Path, out: Path) -> None:
     """Scores a table as it is usually written."""
     detector = Detector.load(model, Runtime("cpu"))
+    session = Runtime("cpu").session((model / "scorer.onnx").read_bytes())
     table = pq.read_table(source)
     rows = np.stack([table[name].to_numpy() for name in detector.columns], axis=1).astype(np.float32)
-    decided = detector.score(rows)
-    scored = pa.table({"id": table["id"], "score": decided.scores, "anomaly": decided.anomalies})
+    scores = session.run(["score"], {"x": rows})[0]
+    scored = pa.table({"id": table["id"], "score": scores, "anomaly": scores >= detector.threshold})
     pq.write_table(scored, out / source.name)
 
 
