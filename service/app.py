@@ -24,6 +24,7 @@ from service.ledger import Ledger
 from service.logs import AccessLog
 from service.metrics import ServiceMetrics
 from service.observation import ObservationMiddleware, Observer, observation, problem_of, refusal
+from service.pools import started_pool
 from service.quotes import shorten
 from service.routes import router
 from service.runtime import Runtime
@@ -35,6 +36,9 @@ from service.v2.routes import router as protocol_router
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_PUBLICATIONS = 1.0
+
+THREADS_ASIDE = 2
+"""Threads for what would keep the event loop: loading models, and inflating bodies, one at a time."""
 
 DESCRIPTION = """Anomaly scores from RaDOGAGA: POST rows of features, get scores and flags.
 
@@ -73,6 +77,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_default_executor(started_pool(THREADS_ASIDE, "aside"))
         loading = asyncio.create_task(load_models(service, on_start_error))
         drain_on_sigterm(service)
         tasks = [asyncio.create_task(follow_when_loaded(service, loading))]

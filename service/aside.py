@@ -8,10 +8,10 @@ thread and back takes as long as the graph of a few rows.
 import asyncio
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from service.batching import Check, Done, Elsewhere, Run, anyway
 from service.graphs import Matrix
+from service.pools import started_pool
 
 
 class Threads:
@@ -26,7 +26,7 @@ class Threads:
         self._number = number
         self._most = most if number else 0
         self._rows: list[int] = []
-        self._executor = ThreadPoolExecutor(max(1, number), thread_name_prefix="graphs")
+        self._executor = started_pool(max(1, number), "graphs")
 
     @property
     def have_room(self) -> bool:

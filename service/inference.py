@@ -25,6 +25,7 @@ from service.graphs import Matrix
 from service.ledger import Ledger, Observation
 from service.metrics import Load, ServiceMetrics
 from service.observation import Observer
+from service.pools import started_pool
 from service.repository import ModelRepository
 from service.settings import Settings
 from service.trimming import Trimmer
@@ -82,7 +83,7 @@ class Service:
         self.room = Room(BODIES_HELD * self.settings.max_body_bytes)
         self.connections = Connections(self.settings, self.metrics)
         self.patience = Patience(self.settings.body_seconds)
-        self._long_bodies = ThreadPoolExecutor(max(2, cores()), thread_name_prefix="long-bodies")
+        self._long_bodies = started_pool(max(2, cores()), "long-bodies")
         self.trimmer = Trimmer(self._long_bodies)
         spare = max(0, cores() // self.settings.workers - 1)  # the event loop has a core for itself
         self._graphs = Threads(spare, self.settings.max_in_flight // 2)  # so none is refused on their account

@@ -34,7 +34,7 @@ from service.quotes import Unrepresentable, describe
 LONGEST_NUMBER = 400
 """Digits of an integer that are still converted; longer ones can't fit a float32 anyway."""
 
-KEPT_BYTES = 2**20
+KEPT_BYTES = 2**19
 """A parser keeps several times the longest body it has read; for longer bodies than this, one is made and left."""
 
 MEDIA_TYPE = "application/json"

@@ -34,12 +34,12 @@ from tests.server import MODELS, Server, serving
 SECONDS = 3600.0
 """Of load; the rests come on top."""
 
-RESTS = 30
+RESTS = 24
 WARM_UP_RESTS = 2
 """Rests that do not count: behind them every format, thread and cache is there."""
 
-SETTLE_SECONDS = trimming.SECONDS_BETWEEN + trimming.SECONDS + 1
-"""How long a rest is: so long at most, and a little more, until a service has given back what bodies took."""
+SETTLE_SECONDS = 2 * trimming.SECONDS_BETWEEN
+"""How long a rest is: twice as long as between two times that a service gives back what bodies took."""
 
 RATE = 100.0
 """Requests per second, so that the machine has room for other work beside."""
