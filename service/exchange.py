@@ -3,8 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,8 @@ from starlette.responses import Response
 
 from service.deadlines import check_deadline
 from service.detector import Detector, GraphName
-from service.errors import InvalidField, ResultNotFinite
-from service.formats import JSON, Answer, Body, Context, Format, RecordsRequest
+from service.errors import ResultNotFinite
+from service.formats import JSON, Answer, Body, Context, Format
 from service.graphs import Matrix
 from service.ledger import Observation
 from service.repository import ModelRepository
@@ -44,22 +43,14 @@ class Operation:
 
 
 def answer_scores(detector: Detector, scores: Matrix) -> Answer:
-    """Answers scores (N,), the decisions that follow from them and, if the model has them, p-values."""
+    """Answers scores (N,) and the decisions that follow from them."""
     fields = name_of(detector)
     fields["threshold"] = detector.threshold
-    p_values = detector.p_values
-    arrays: dict[str, NDArray[Any] | list[Any]]
     if len(scores) <= FEW:
         few, anomalies = detector.decide_few(scores)
-        arrays = {"scores": few, "anomalies": anomalies}
-        if p_values is not None:
-            arrays["p_values"] = p_values.of_few(few)
-    else:
-        decided = detector.decide(scores)
-        arrays = {"scores": decided.scores, "anomalies": decided.anomalies}
-        if p_values is not None:
-            arrays["p_values"] = p_values.of(decided.scores)
-    return Answer(fields, arrays)
+        return Answer(fields, {"scores": few, "anomalies": anomalies})
+    decided = detector.decide(scores)
+    return Answer(fields, {"scores": decided.scores, "anomalies": decided.anomalies})
 
 
 def answer_latents(detector: Detector, latents: Matrix) -> Answer:
@@ -72,11 +63,6 @@ def answer_vectors(detector: Detector, vectors: Matrix) -> Answer:
     return Answer(name_of(detector), {"vectors": vectors}, detector.columns)
 
 
-def answer_records(detector: Detector, vectors: Matrix) -> Answer:
-    """Answers rows (N, M) as records."""
-    return Answer(name_of(detector), {"records": detector.encoder.records(vectors)})
-
-
 def name_of(detector: Detector) -> dict[str, object]:
     """Returns the fields that every answer begins with."""
     return {"dataset": detector.manifest.dataset, "version": detector.manifest.version}
@@ -85,7 +71,6 @@ def name_of(detector: Detector) -> dict[str, object]:
 SCORE = Operation("vectors", "scorer", lambda detector: detector.columns, answer_scores)
 ENCODE = Operation("vectors", "encoder", lambda detector: detector.columns, answer_latents)
 DECODE = Operation("latents", "decoder", lambda detector: detector.latent_columns, answer_vectors)
-DECODE_TO_RECORDS = replace(DECODE, answer=answer_records)
 
 
 class Work(ABC):
@@ -121,15 +106,13 @@ class Work(ABC):
         """Writes what the graph made of the rows."""
 
 
-def conclude(
-    operation: Operation, detector: Detector, rows: Matrix, results: Matrix, seen: Observation, field: str
-) -> Answer:
-    """Makes an answer of what a graph made of rows, which are called `field`, and notes what there was to answer.
+def conclude(operation: Operation, detector: Detector, rows: Matrix, results: Matrix, seen: Observation) -> Answer:
+    """Makes an answer of what a graph made of rows, and notes what there was to answer.
 
     Raises:
         ResultNotFinite: A row's result is not; the row is named.
     """
-    refuse_infinite(results, field)
+    refuse_infinite(results, operation.field)
     answer = operation.answer(detector, results)
     seen.rows = len(rows)
     seen.detector = detector
@@ -139,7 +122,7 @@ def conclude(
             seen.scores = answer.arrays["scores"]
         else:
             seen.sorted_scores = detector.reference.sort(answer.arrays["scores"])
-    if operation.graph != "decoder":
+    if operation is not DECODE:
         if rows.size <= LATER_VALUES:
             seen.vectors = rows
         else:
@@ -171,16 +154,8 @@ class Exchange(Work):
     def read(self, body: Body) -> tuple[Detector, Matrix]:
         """Reads a body's rows, and finds the model they are for."""
         request = self.reads.read(body, self.context)
-        address = request.address
-        detector = self.models.find(address.dataset, address.version)
-        self.seen.dataset = address.dataset
-        if isinstance(request, RecordsRequest):
-            self.context.field = request.field
-            return detector, request.encoded(detector.encoder)
-        if address.answers_records:
-            if self.writes is not JSON:
-                raise InvalidField("answer", 'is "records"', f'"vectors" in {self.writes.media_type}')
-            self.operation = DECODE_TO_RECORDS
+        detector = self.models.find(request.address.dataset, request.address.version)
+        self.seen.dataset = request.address.dataset
         return detector, request.matrix(self.operation.columns(detector))
 
     def write(self, detector: Detector, rows: Matrix, results: Matrix) -> Response:
@@ -189,8 +164,7 @@ class Exchange(Work):
         Raises:
             ResultNotFinite: A row's result is not; the row is named.
         """
-        answer = conclude(self.operation, detector, rows, results, self.seen, self.context.field)
-        return reply(self.writes, answer)
+        return reply(self.writes, conclude(self.operation, detector, rows, results, self.seen))
 
 
 class Reply(Response):

@@ -160,7 +160,7 @@ class Inference(Work):
         """Writes the outputs that were asked for."""
         if self.asked is None:
             raise RuntimeError("an answer is written before its request was read")
-        answer = conclude(self.operation, detector, rows, results, self.seen, self.operation.field)
+        answer = conclude(self.operation, detector, rows, results, self.seen)
         content, json_bytes = write(self.model, self.asked, answer)
         headers = [(b"content-length", b"%d" % len(content))]
         if json_bytes is None:

@@ -7,9 +7,9 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from training.methods.base import Method
+from training.methods.mixture_autoencoder import MixtureAutoencoder
 
-M = TypeVar("M", bound=Method)
+M = TypeVar("M", bound=MixtureAutoencoder)
 
 
 def stack(methods: Sequence[M]) -> M:

@@ -1,1 +1,0 @@
-"""Users' tables: files are read in batches, their columns understood, and their rows made a matrix."""
