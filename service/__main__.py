@@ -28,6 +28,7 @@ from service.offline.arguments import DESCRIPTION, add_arguments
 from service.settings import Settings
 from service.tls import HEADER as HSTS
 from service.tls import https
+from service.trimming import share_one_arena
 from service.workers import encrypted, serve_by_workers
 
 logger = logging.getLogger("service")
@@ -115,6 +116,7 @@ def configuration(app: FastAPI | str, settings: Settings, factory: bool = False)
 def serve(settings: Settings) -> int:
     """Serves in this process; returns 0, or 1 if it could not start."""
     failures: list[StartError] = []
+    share_one_arena()
 
     def stop(error: StartError) -> None:
         failures.append(error)

@@ -3,12 +3,22 @@
 glibc keeps what was freed for the next time: after a body of 32 MiB that may be some hundred MB, in pieces between what
 is still needed. To have it give up every large block at once, by its own settings, would cost requests with thousands
 of rows twice their CPU time, so it is told to when some time has passed.
+
+Nor does it then give up the end of an arena that is not the first one, and it makes arenas for threads: each may keep
+tens of MB for good, once it has been there for a long body. So there is one arena for all threads, which wait for each
+other a little.
 """
 
 import asyncio
 import ctypes
 from collections.abc import Callable
 from concurrent.futures import Executor
+
+ARENA_MAX = -8
+"""glibc's number of that option, M_ARENA_MAX."""
+
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
+"""The same for processes that are started, in their environment."""
 
 SECONDS = 1.0
 """How long after a long body memory is given back, of all bodies of this time together: it takes some milliseconds."""
@@ -50,6 +60,13 @@ class Trimmer:
     def _begin(self) -> None:
         self._timer = None
         self._executor.submit(self._trim)
+
+
+def share_one_arena() -> None:
+    """Has all threads of this process share one arena, if the C library has any; to be called before they begin."""
+    option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if option is not None:
+        option(ARENA_MAX, 1)
 
 
 def library_trim() -> Callable[[], object]:

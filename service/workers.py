@@ -27,6 +27,7 @@ from service.logs import configure_logging
 from service.metrics import METRICS_FOLDER
 from service.settings import Settings
 from service.tls import https
+from service.trimming import ONE_ARENA
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ def serve_by_workers(config: uvicorn.Config, number: int) -> int:
         return 1
     with tempfile.TemporaryDirectory(prefix="radogaga-metrics-") as folder, listener:
         os.environ[METRICS_FOLDER] = folder
+        os.environ |= ONE_ARENA  # a worker has threads before it has an application
         host, port, *_ = listener.getsockname()
         scheme = "https" if config.is_ssl else "http"
         logger.info("%d workers on %s://%s:%d", number, scheme, f"[{host}]" if ":" in host else host, port)

@@ -3,10 +3,14 @@
 import asyncio
 import ctypes
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
@@ -16,10 +20,13 @@ from service import trimming
 from service.app import create_app
 from service.settings import Settings
 from service.trimming import Trimmer, library_trim
-from tests.server import MODELS
+from tests.load.processes import family
+from tests.server import MODELS, serving
 from tests.service.conftest import wait_until_ready
 
 PAGE_BYTES = 4096
+
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +103,7 @@ def test_the_library_gives_back_what_lies_between_what_is_needed() -> None:
 
 
 def test_a_library_without_the_function_is_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trimming.ctypes, "CDLL", lambda _: object())  # type: ignore[attr-defined]
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert library_trim()() is None
 
 
@@ -126,3 +133,67 @@ def ask_with_bodies(app: FastAPI, client: TestClient, monkeypatch: pytest.Monkey
         assert time.monotonic() < deadline
         client.get("/health/live")
     assert len(times) == 1
+
+
+ARENAS = """
+import ctypes, os, sys, threading
+from service.trimming import share_one_arena
+
+if sys.argv[1] == "shared":
+    share_one_arena()
+together = threading.Barrier(4)
+
+def allocate():
+    kept = bytearray(100_000)  # by the C library, for Python's own allocator has no place for it
+    together.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+library = ctypes.CDLL(None)
+library.fdopen.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(library.fdopen(os.dup(1), b"w"))
+library.malloc_info(0, stream)
+library.fclose(stream)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="the C library has no arenas")
+@pytest.mark.parametrize(("how", "arenas"), [("shared", {1}), ("own", {2, 3, 4, 5})])
+def test_threads_share_one_arena(how: str, arenas: set[int]) -> None:
+    found = subprocess.run([sys.executable, "-c", ARENAS, how], capture_output=True, text=True, check=True)
+    assert found.stdout.count("<heap nr=") in arenas
+
+
+def test_a_c_library_without_arenas_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    trimming.share_one_arena()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_service_s_processes_share_one(workers: int, tmp_path: Path) -> None:
+    with serving(tmp_path / "log", workers=workers) as server:
+        deadline = time.monotonic() + 60
+        while sum(line["message"] == "ready" for line in server.lines()) < workers:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        long = b'{"dataset": "thyroid", "vectors": [[1, 2, 3, 4, 5, 6]]}' + b" " * 2**20
+        for _ in range(4 * workers):
+            assert httpx.post(f"{server.url()}/score", content=long, headers=JSON, timeout=30).status_code == 200
+        for pid in family(server.process.pid):
+            assert not arenas_of_threads(pid)
+
+
+def arenas_of_threads(pid: int) -> list[str]:
+    """Returns where a process has arenas beside the first: 64 MiB on such a boundary, the beginning in use."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    found = []
+    for line, behind in pairwise(lines):
+        (start, middle), (again, end) = (
+            (int(place, 16) for place in text.split()[0].split("-")) for text in (line, behind)
+        )
+        if "rw-p" in line and "---p" in behind and middle == again and end - start == 2**26 and start % 2**26 == 0:
+            found.append(line)
+    return found
