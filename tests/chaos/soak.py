@@ -241,7 +241,7 @@ def load(traffic: Traffic, seconds: float, jobs: Sequence[Every]) -> None:
 
 
 def fill_pools(url: str) -> None:
-    """Sends many long bodies at once, so that every pool has all the threads that it may have from the beginning."""
+    """Sends many long bodies at once, so that threads that read such have done so before anything is counted."""
     data = long_json()
     wires = [Wire(url, PATIENCE) for _ in range(LONG_AT_ONCE)]
     for wire in wires:
