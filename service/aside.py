@@ -8,6 +8,7 @@ thread and back takes as long as the graph of a few rows.
 import asyncio
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from service.batching import Check, Done, Elsewhere, Run, anyway
 from service.graphs import Matrix
@@ -26,7 +27,7 @@ class Threads:
         self._number = number
         self._most = most if number else 0
         self._rows: list[int] = []
-        self._executor = started_pool(max(1, number), "graphs")
+        self._executor = started_pool(number, "graphs") if number else ThreadPoolExecutor(1)  # which starts none
 
     @property
     def have_room(self) -> bool:
