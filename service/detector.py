@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.density import check_density, most_bytes
+from service.encoding import Encoder
 from service.errors import StartError
 from service.files import Folder
 from service.graphs import Graph, Matrix
 from service.inspection import check_graph
-from service.manifest import Float32, HashedFile, Manifest, NumericFeature, manifest_of, open_model, sentences
+from service.manifest import Float32, HashedFile, Manifest, manifest_of, open_model, sentences
 from service.manifest import Graph as GraphFile
+from service.p_values import PValueTable
 from service.reference import Reference
 from service.runtime import Runtime
 from service.signatures import Signers
@@ -68,7 +70,9 @@ class Detector:
         reference: What it was fitted on.
         threshold: The score from which a row is called an anomaly.
         change: The change that is in force of the manifest's threshold, if there is one.
-        columns: The names of the M values of a row; a categorical feature's are ``feature=category``.
+        columns: The names of the M values of a row.
+        encoder: Turns raw values into rows, and rows into records.
+        p_values: Looks up p-values, if the manifest has scores for that.
         latent_columns: The names of the L values of a latent.
     """
 
@@ -78,7 +82,9 @@ class Detector:
         self.reference = Reference(manifest)
         self.threshold = manifest.threshold
         self.change: Change | None = None
-        self.columns = column_names(manifest)
+        self.columns = manifest.columns
+        self.encoder = Encoder.of(manifest)
+        self.p_values = PValueTable(manifest.p_values) if manifest.p_values else None
         self.latent_columns = tuple(f"z{i}" for i in range(manifest.latent_width))
 
     @classmethod
@@ -168,17 +174,6 @@ class Detector:
     def run(self, graph: GraphName, rows: Matrix) -> Matrix:
         """Returns what a graph makes of rows; each row's result is the same whatever the others are."""
         return self._graphs[graph].run(rows)
-
-
-def column_names(manifest: Manifest) -> tuple[str, ...]:
-    """Returns the names of the columns of x: a numeric feature's own, ``feature=category`` of a categorical one's."""
-    names: list[str] = []
-    for feature in manifest.features:
-        if isinstance(feature, NumericFeature):
-            names.append(feature.name)
-        else:
-            names += [f"{feature.name}={category}" for category in feature.categories]
-    return tuple(names)
 
 
 def graphs_of(manifest: Manifest) -> dict[str, GraphFile]:

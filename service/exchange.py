@@ -3,7 +3,8 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,8 @@ from starlette.responses import Response
 
 from service.deadlines import check_deadline
 from service.detector import Detector, GraphName
-from service.errors import ResultNotFinite
-from service.formats import JSON, Answer, Body, Context, Format
+from service.errors import InvalidField, ResultNotFinite
+from service.formats import JSON, Answer, Body, Context, Format, RecordsRequest
 from service.graphs import Matrix
 from service.ledger import Observation
 from service.repository import ModelRepository
@@ -43,14 +44,22 @@ class Operation:
 
 
 def answer_scores(detector: Detector, scores: Matrix) -> Answer:
-    """Answers scores (N,) and the decisions that follow from them."""
+    """Answers scores (N,), the decisions that follow from them and, if the model has them, p-values."""
     fields = name_of(detector)
     fields["threshold"] = detector.threshold
+    p_values = detector.p_values
+    arrays: dict[str, NDArray[Any] | list[Any]]
     if len(scores) <= FEW:
         few, anomalies = detector.decide_few(scores)
-        return Answer(fields, {"scores": few, "anomalies": anomalies})
-    decided = detector.decide(scores)
-    return Answer(fields, {"scores": decided.scores, "anomalies": decided.anomalies})
+        arrays = {"scores": few, "anomalies": anomalies}
+        if p_values is not None:
+            arrays["p_values"] = p_values.of_few(few)
+    else:
+        decided = detector.decide(scores)
+        arrays = {"scores": decided.scores, "anomalies": decided.anomalies}
+        if p_values is not None:
+            arrays["p_values"] = p_values.of(decided.scores)
+    return Answer(fields, arrays)
 
 
 def answer_latents(detector: Detector, latents: Matrix) -> Answer:
@@ -63,6 +72,11 @@ def answer_vectors(detector: Detector, vectors: Matrix) -> Answer:
     return Answer(name_of(detector), {"vectors": vectors}, detector.columns)
 
 
+def answer_records(detector: Detector, vectors: Matrix) -> Answer:
+    """Answers rows (N, M) as records."""
+    return Answer(name_of(detector), {"records": detector.encoder.records(vectors)})
+
+
 def name_of(detector: Detector) -> dict[str, object]:
     """Returns the fields that every answer begins with."""
     return {"dataset": detector.manifest.dataset, "version": detector.manifest.version}
@@ -71,6 +85,7 @@ def name_of(detector: Detector) -> dict[str, object]:
 SCORE = Operation("vectors", "scorer", lambda detector: detector.columns, answer_scores)
 ENCODE = Operation("vectors", "encoder", lambda detector: detector.columns, answer_latents)
 DECODE = Operation("latents", "decoder", lambda detector: detector.latent_columns, answer_vectors)
+DECODE_TO_RECORDS = replace(DECODE, answer=answer_records)
 
 
 class Work(ABC):
@@ -106,13 +121,15 @@ class Work(ABC):
         """Writes what the graph made of the rows."""
 
 
-def conclude(operation: Operation, detector: Detector, rows: Matrix, results: Matrix, seen: Observation) -> Answer:
-    """Makes an answer of what a graph made of rows, and notes what there was to answer.
+def conclude(
+    operation: Operation, detector: Detector, rows: Matrix, results: Matrix, seen: Observation, field: str
+) -> Answer:
+    """Makes an answer of what a graph made of rows, which are called `field`, and notes what there was to answer.
 
     Raises:
         ResultNotFinite: A row's result is not; the row is named.
     """
-    refuse_infinite(results, operation.field)
+    refuse_infinite(results, field)
     answer = operation.answer(detector, results)
     seen.rows = len(rows)
     seen.detector = detector
@@ -122,7 +139,7 @@ def conclude(operation: Operation, detector: Detector, rows: Matrix, results: Ma
             seen.scores = answer.arrays["scores"]
         else:
             seen.sorted_scores = detector.reference.sort(answer.arrays["scores"])
-    if operation is not DECODE:
+    if operation.graph != "decoder":
         if rows.size <= LATER_VALUES:
             seen.vectors = rows
         else:
@@ -154,8 +171,16 @@ class Exchange(Work):
     def read(self, body: Body) -> tuple[Detector, Matrix]:
         """Reads a body's rows, and finds the model they are for."""
         request = self.reads.read(body, self.context)
-        detector = self.models.find(request.address.dataset, request.address.version)
-        self.seen.dataset = request.address.dataset
+        address = request.address
+        detector = self.models.find(address.dataset, address.version)
+        self.seen.dataset = address.dataset
+        if isinstance(request, RecordsRequest):
+            self.context.field = request.field
+            return detector, request.encoded(detector.encoder)
+        if address.answers_records:
+            if self.writes is not JSON:
+                raise InvalidField("answer", 'is "records"', f'"vectors" in {self.writes.media_type}')
+            self.operation = DECODE_TO_RECORDS
         return detector, request.matrix(self.operation.columns(detector))
 
     def write(self, detector: Detector, rows: Matrix, results: Matrix) -> Response:
@@ -164,7 +189,8 @@ class Exchange(Work):
         Raises:
             ResultNotFinite: A row's result is not; the row is named.
         """
-        return reply(self.writes, conclude(self.operation, detector, rows, results, self.seen))
+        answer = conclude(self.operation, detector, rows, results, self.seen, self.context.field)
+        return reply(self.writes, answer)
 
 
 class Reply(Response):

@@ -11,6 +11,9 @@ from service.errors import DatasetNotFound, StartError, VersionNotFound
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
+MANIFEST = "manifest.json"
+"""The file that a version's folder has."""
+
 NANOSECONDS = 1_000_000_000
 
 
@@ -81,6 +84,26 @@ def find_folder(models: Path, dataset: str, version: int | None = None) -> Path:
     if wanted not in known:
         raise VersionNotFound(dataset, wanted, known)
     return known[wanted]
+
+
+def find_version(folder: Path, version: int | None = None) -> Path:
+    """Returns the folder of one version, given itself or its dataset's; the newest unless it is named.
+
+    Raises:
+        StartError: It is not there, is the folder of another version, or is called as no version is.
+        DatasetNotFound: There is no version in it.
+        VersionNotFound: The dataset has no such version.
+    """
+    folder = folder.absolute()
+    if not folder.is_dir():
+        raise StartError(f"{folder}: there is no such folder of a model")
+    if not (folder / MANIFEST).exists():
+        return find_folder(folder.parent, folder.name, version)
+    if not VERSION.fullmatch(folder.name):
+        raise StartError(f"{folder}: is called '{folder.name}', expected a version as the folder's name")
+    if version not in (None, int(folder.name)):
+        raise StartError(f"{folder}: is the folder of version {folder.name}, expected one of version {version}")
+    return folder
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

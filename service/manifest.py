@@ -5,10 +5,12 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -48,6 +50,9 @@ MOST_PROBLEMS = 10
 LONGEST_QUOTE = 200
 """Characters of a wrong value that an error repeats."""
 
+MOST_KEPT_SCORES = 4096
+"""Scores that p-values are looked up among."""
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[a-z]+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -56,6 +61,32 @@ Columns = Annotated[int, Field(ge=1, le=MOST_COLUMNS)]
 Label = Annotated[str, Field(min_length=1)]
 Float32 = Annotated[float, Field(ge=-LARGEST_FLOAT32, le=LARGEST_FLOAT32)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
+
+Part = Literal["time_of_day", "day_of_week", "day_of_year"]
+PARTS: tuple[Part, ...] = get_args(Part)
+"""What can be told of a moment, in the order in which its columns stand."""
+
+MISSING, OTHER = "<missing>", "<other>"
+"""How columns of x are called that say that a value was missing, or that a category was none of those listed."""
+
+NEW_KINDS = ("boolean", "timestamp")
+"""Kinds of features that manifests before `format_version` 3 don't have."""
+
+
+def _without_repetition(names: list[str]) -> list[str]:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"'{name}' is there {count} times")
+    return names
+
+
+def _if(there: bool, name: str) -> list[str]:
+    return [name] if there else []
+
+
+def _check_flagged(flagged: int, rows: int) -> None:
+    if flagged > rows:
+        raise ValueError(f"flagged {flagged} is above rows {rows}")
 
 
 def _finite(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -69,6 +100,13 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class MissingNumber(Strict):
+    """What stands for a number that is missing, and whether a column of its own says that it was."""
+
+    fill: Float32
+    indicator: bool
+
+
 class NumericFeature(Strict):
     """A number, and the range it had in the rows the model was fitted on."""
 
@@ -76,6 +114,7 @@ class NumericFeature(Strict):
     name: Label
     minimum: Float32
     maximum: Float32
+    missing: MissingNumber | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -83,21 +122,71 @@ class NumericFeature(Strict):
             raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
         return self
 
+    @property
+    def columns(self) -> list[str]:
+        """The names of its columns of x."""
+        return [self.name, *_if(self.missing is not None and self.missing.indicator, f"{self.name}={MISSING}")]
+
+
+class BooleanFeature(Strict):
+    """True or false, as 1 or 0."""
+
+    kind: Literal["boolean"]
+    name: Label
+    missing: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of its columns of x."""
+        return [self.name, *_if(self.missing, f"{self.name}={MISSING}")]
+
 
 class CategoricalFeature(Strict):
-    """A category, one-hot over the listed ones in their order."""
+    """A category, one-hot over the listed ones in their order, and behind them any other and a missing one."""
 
     kind: Literal["categorical"]
     name: Label
     categories: Annotated[list[str], Field(min_length=1)]
+    other: bool = False
+    missing: bool = False
 
     @field_validator("categories")
     @classmethod
     def _different(cls, categories: list[str]) -> list[str]:
         return _without_repetition(categories)
 
+    @property
+    def columns(self) -> list[str]:
+        """The names of its columns of x."""
+        values = [*self.categories, *_if(self.other, OTHER), *_if(self.missing, MISSING)]
+        return [f"{self.name}={value}" for value in values]
 
-Feature = Annotated[NumericFeature | CategoricalFeature, Field(discriminator="kind")]
+
+class TimestampFeature(Strict):
+    """A moment, as the sine and the cosine of how much of the day, week or year has passed, in UTC."""
+
+    kind: Literal["timestamp"]
+    name: Label
+    parts: Annotated[list[Part], Field(min_length=1)]
+    missing: bool = False
+
+    @field_validator("parts")
+    @classmethod
+    def _in_order(cls, parts: list[Part]) -> list[Part]:
+        if parts != [part for part in PARTS if part in parts]:
+            raise ValueError(f"expected some of {', '.join(PARTS)}, each once and in this order")
+        return parts
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of its columns of x."""
+        names = [f"{self.name}={function}({part})" for part in self.parts for function in ("sin", "cos")]
+        return [*names, *_if(self.missing, f"{self.name}={MISSING}")]
+
+
+Feature = Annotated[
+    NumericFeature | BooleanFeature | CategoricalFeature | TimestampFeature, Field(discriminator="kind")
+]
 
 
 class Tensor(Strict):
@@ -152,7 +241,7 @@ class Examples(HashedFile):
     rows: Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
 
 
-class Calibration(Strict):
+class CalibrationByContamination(Strict):
     """How the threshold was chosen: the highest scores of these rows, as many as the contamination says."""
 
     rule: Literal["contamination"]
@@ -162,8 +251,51 @@ class Calibration(Strict):
 
     @model_validator(mode="after")
     def _some_are_not_flagged(self) -> Self:
-        if self.flagged > self.rows:
-            raise ValueError(f"flagged {self.flagged} is above rows {self.rows}")
+        _check_flagged(self.flagged, self.rows)
+        return self
+
+
+class CalibrationByRate(Strict):
+    """How the threshold was chosen: of rows like these, which the fit did not see, it flags at most a share."""
+
+    rule: Literal["false_positive_rate"]
+    false_positive_rate: Annotated[float, Field(gt=0, lt=1)]
+    rows: Count
+    flagged: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _some_are_not_flagged(self) -> Self:
+        _check_flagged(self.flagged, self.rows)
+        return self
+
+
+Calibration = Annotated[CalibrationByContamination | CalibrationByRate, Field(discriminator="rule")]
+
+
+class PValues(Strict):
+    """Scores of a calibration split, as far as they are kept, and how many of its rows have a higher one than each.
+
+    The conformal p-value of a score s is ``(1 + above[i]) / (rows + 1)`` with the last i for which
+    ``scores[i] < s``, or 1 if there is none.
+
+    References:
+        Algorithmic Learning in a Random World (Vovk et al., 2005), section 2.2
+    """
+
+    rows: Count
+    scores: Annotated[list[float], Field(min_length=1, max_length=MOST_KEPT_SCORES)]
+    above: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=MOST_KEPT_SCORES)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if len(self.scores) != len(self.above):
+            raise ValueError(f"above has {len(self.above)} entries, expected {len(self.scores)} as scores has")
+        for lower, upper in pairwise(self.scores):
+            if not lower < upper:
+                raise ValueError(f"scores has {upper} behind {lower}, expected rising scores")
+        for before, behind in pairwise([self.rows, *self.above]):
+            if behind > before:
+                raise ValueError(f"above has {behind} behind {before}, expected falling numbers of {self.rows} rows")
         return self
 
 
@@ -215,23 +347,25 @@ class Provenance(Strict):
     data_sha256: Sha256
     protocol: str
     libraries: dict[str, str]
-    metrics: Evaluation
+    metrics: Evaluation | None = None
 
 
 class Manifest(Strict):
     """What a model folder holds."""
 
-    format_version: Literal[1, 2]
+    format_version: Literal[1, 2, 3]
     dataset: Name
     version: Count
     method: str
     features: Annotated[list[Feature], Field(min_length=1, max_length=MOST_COLUMNS)]
+    ignored: Annotated[list[Label], AfterValidator(_without_repetition)] = []
     graphs: Graphs
     density: Mixture
     examples: Examples
     threshold: float
     calibration: Calibration
     score_bins: ScoreBins | None = None
+    p_values: PValues | None = None
     provenance: Provenance
     sha256: Sha256 | None = None
 
@@ -248,6 +382,25 @@ class Manifest(Strict):
         return features
 
     @model_validator(mode="after")
+    def _has_what_its_format_has(self) -> Self:
+        if self.format_version < 3:
+            for found in _news_of(self):
+                raise ValueError(f"{found}, format_version {self.format_version} has no such thing")
+            if self.provenance.metrics is None:
+                raise ValueError(f"provenance.metrics is missing, format_version {self.format_version} has them")
+        else:
+            _without_repetition(list(self.columns))
+        return self
+
+    @model_validator(mode="after")
+    def _ignores_no_feature(self) -> Self:
+        names = {feature.name for feature in self.features}
+        for i, name in enumerate(self.ignored):
+            if name in names:
+                raise ValueError(f"ignored.{i} is '{name}', which is a feature's name")
+        return self
+
+    @model_validator(mode="after")
     def _bins_agree(self) -> Self:
         expected = self.calibration.rows
         if self.score_bins and sum(self.score_bins.rows) != expected:
@@ -256,10 +409,15 @@ class Manifest(Strict):
             )
         return self
 
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the M values of a row; those of a category are ``feature=category``."""
+        return tuple(name for feature in self.features for name in feature.columns)
+
     @property
     def width(self) -> int:
         """The number of values in a row, M."""
-        return sum(1 if isinstance(f, NumericFeature) else len(f.categories) for f in self.features)
+        return len(self.columns)
 
     @property
     def latent_width(self) -> int:
@@ -284,11 +442,19 @@ class Manifest(Strict):
         return self
 
 
-def _without_repetition(names: list[str]) -> list[str]:
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise ValueError(f"'{name}' is there {count} times")
-    return names
+def _news_of(manifest: Manifest) -> Iterator[str]:
+    """Names what a manifest has that only `format_version` 3 has."""
+    for name in ("ignored", "p_values"):
+        if name in manifest.model_fields_set:
+            yield f"{name} is there"
+    for i, feature in enumerate(manifest.features):
+        if feature.kind in NEW_KINDS:
+            yield f"features.{i}.kind is '{feature.kind}'"
+        for name in ("missing", "other"):
+            if name in feature.model_fields_set:
+                yield f"features.{i}.{name} is there"
+    if manifest.calibration.rule != "contamination":
+        yield f"calibration.rule is '{manifest.calibration.rule}'"
 
 
 def _refuse_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -358,7 +524,8 @@ def sentences(error: ValidationError) -> str:
 
 
 def _sentence(problem: ErrorDetails) -> str:
-    field = ".".join(str(part) for part in problem["loc"])
+    first, *inner = problem["loc"] or ("",)
+    field = ".".join(map(str, (first, *(inner[1:] if first == "calibration" else inner))))  # without the rule
     if problem["type"] == "missing":
         return f"{field} is missing"
     if problem["type"] == "extra_forbidden":

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.graphs import Matrix
-from service.manifest import Manifest, NumericFeature
+from service.manifest import CategoricalFeature, Feature, Manifest
 
 ROWS_AT_ONCE = 256
 """Rows that one product of matrices looks at; BLAS would start threads for many more."""
@@ -32,7 +32,7 @@ class Reference:
         return int(np.count_nonzero(np.minimum(np.maximum(x, self._lowest), self._highest) != x))
 
     def count_unseen(self, x: Matrix) -> int:
-        """Counts the categorical features of rows (N, M) whose columns add up to 0: the value was a new one."""
+        """Counts the categories of rows (N, M) that training had not: their columns, without others', add up to 0."""
         if not self._groups.size:
             return 0
         set_in = (x[start : start + ROWS_AT_ONCE] @ self._groups for start in range(0, len(x), ROWS_AT_ONCE))
@@ -47,31 +47,39 @@ class Reference:
 
 def training_range(manifest: Manifest) -> tuple[Matrix, Matrix]:
     """Returns the smallest and the largest value of each column of x in training, both of shape (M,)."""
-    lowest: list[float] = []
-    highest: list[float] = []
-    for feature in manifest.features:
-        if isinstance(feature, NumericFeature):
-            lowest.append(feature.minimum)
-            highest.append(feature.maximum)
-        else:
-            lowest += [0.0] * len(feature.categories)
-            highest += [1.0] * len(feature.categories)
-    return np.asarray(lowest, dtype=np.float32), np.asarray(highest, dtype=np.float32)
+    ranges = [bounds for feature in manifest.features for bounds in _ranges(feature)]
+    lowest, highest = np.asarray(ranges, dtype=np.float32).T
+    return lowest.copy(), highest.copy()
 
 
 def category_groups(manifest: Manifest) -> Matrix:
     """Returns a matrix (M, C) that is not 0 where a column of x belongs to a categorical feature, of which there are C.
 
-    It has a power of two there, so small that even the largest values of all columns add up to a float32.
+    It has a power of two there, so small that even the largest values of all columns add up to a float32. The column
+    of another category than those listed is none: what sets it was not seen in training.
     """
     share = 2.0 ** -manifest.width.bit_length()
-    groups = np.zeros((manifest.width, sum(not isinstance(f, NumericFeature) for f in manifest.features)), np.float32)
+    groups = np.zeros((manifest.width, sum(isinstance(f, CategoricalFeature) for f in manifest.features)), np.float32)
     column = group = 0
     for feature in manifest.features:
-        if isinstance(feature, NumericFeature):
-            column += 1
-        else:
-            groups[column : column + len(feature.categories), group] = share
-            column += len(feature.categories)
+        width = len(feature.columns)
+        if isinstance(feature, CategoricalFeature):
+            groups[column : column + width, group] = share
+            if feature.other:
+                groups[column + len(feature.categories), group] = 0
             group += 1
+        column += width
     return groups
+
+
+def _ranges(feature: Feature) -> list[tuple[float, float]]:
+    """Returns the smallest and the largest value of each of a feature's columns."""
+    match feature.kind:
+        case "numeric":
+            fill = [feature.missing.fill] if feature.missing else []
+            own = [(min([feature.minimum, *fill]), max([feature.maximum, *fill]))]
+        case "timestamp":
+            own = [(-1.0, 1.0)] * 2 * len(feature.parts)
+        case _:
+            own = [(0.0, 1.0)]
+    return own + [(0.0, 1.0)] * (len(feature.columns) - len(own))

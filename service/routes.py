@@ -35,40 +35,60 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 EXAMPLE = [0.774193, 0.001132, 0.137571, 0.275701, 0.295775, 0.236066]
 
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "vectors": {"dataset": "thyroid", "vectors": [EXAMPLE]},
+    "records": {
+        "dataset": "thyroid",
+        "records": [dict(zip(("age", "TSH", "T3", "TT4", "T4U", "FTI"), EXAMPLE, strict=True))],
+    },
+}
+
+LATENTS: dict[str, dict[str, Any]] = {
+    "vectors": {"dataset": "thyroid", "latents": [[0.0] * 6]},
+    "records": {"dataset": "thyroid", "latents": [[0.0] * 6], "answer": "records"},
+}
+
 router = APIRouter(responses={500: ERRORS[500]})
 
 
 @router.post(
     "/score",
     responses=schemas.answers_in(schemas.ScoreAnswer) | ERRORS,
-    openapi_extra=schemas.body_of(schemas.RowsRequest, {"dataset": "thyroid", "vectors": [EXAMPLE]}),
+    openapi_extra=schemas.body_of(schemas.RowsRequest, EXAMPLES),
 )
 async def score(request: Request) -> Response:
-    """Scores rows and says of each whether it is an anomaly: an energy, -log p, of the threshold or more."""
+    """Scores rows and says of each whether it is an anomaly: an energy, -log p, of the threshold or more.
+
+    Rows are vectors in the order of the dataset's features, or records of raw values by their names.
+    """
     return await answer(request, SCORE)
 
 
 @router.post(
     "/encode",
     responses=schemas.answers_in(schemas.EncodeAnswer) | ERRORS,
-    openapi_extra=schemas.body_of(schemas.RowsRequest, {"dataset": "thyroid", "vectors": [EXAMPLE]}),
+    openapi_extra=schemas.body_of(schemas.RowsRequest, EXAMPLES),
 )
 async def encode(request: Request) -> Response:
-    """Encodes rows into latents."""
+    """Encodes rows, which are vectors or records, into latents."""
     return await answer(request, ENCODE)
 
 
 @router.post(
     "/decode",
     responses=schemas.answers_in(schemas.DecodeAnswer) | ERRORS,
-    openapi_extra=schemas.body_of(schemas.LatentsRequest, {"dataset": "thyroid", "latents": [[0.0] * 6]}),
+    openapi_extra=schemas.body_of(schemas.LatentsRequest, LATENTS),
 )
 async def decode(request: Request) -> Response:
-    """Decodes latents into rows of raw feature values."""
+    """Decodes latents into rows of raw feature values, or into records if `answer` says so.
+
+    In a record a category is the one whose column is the largest, a boolean is true from 0.5 on, what is more likely
+    missing than not is null, and timestamps are left out.
+    """
     return await answer(request, DECODE)
 
 
-@router.get("/datasets", responses={503: ERRORS[503]})
+@router.get("/datasets", response_model_exclude_unset=True, responses={503: ERRORS[503]})
 async def datasets(request: Request) -> schemas.DatasetList:
     """Lists what is served."""
     models = service_of(request).models()
@@ -78,7 +98,12 @@ async def datasets(request: Request) -> schemas.DatasetList:
     )
 
 
-@router.get("/datasets/{name}", responses={404: ERRORS[404], 503: ERRORS[503]}, openapi_extra=schemas.in_path("name"))
+@router.get(
+    "/datasets/{name}",
+    response_model_exclude_unset=True,
+    responses={404: ERRORS[404], 503: ERRORS[503]},
+    openapi_extra=schemas.in_path("name"),
+)
 async def dataset(request: Request) -> schemas.DatasetDescription:
     """Describes one dataset's served versions: features, threshold, method and metrics."""
     return describe_dataset(service_of(request).models(), request.path_params["name"])
@@ -153,6 +178,8 @@ def describe_model(models: ModelRepository, detector: Detector, newest: bool) ->
         columns=manifest.width,
         latent_features=manifest.latent_width,
         features=manifest.features,
+        ignored=manifest.ignored,
+        p_values=detector.p_values is not None,
         threshold=detector.threshold,
         calibrated_threshold=manifest.threshold,
         threshold_changes=[

@@ -3,12 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic.json_schema import SkipJsonSchema
 
 from service.formats import FORMATS
 from service.manifest import Calibration, Evaluation, Feature
 
 Row = list[float]
+
+Record = dict[str, float | bool | str | None]
 
 
 class Request(BaseModel):
@@ -20,7 +23,7 @@ class Request(BaseModel):
     version: int | None = Field(default=None, description="The version; the newest unless it is given.")
 
 
-class RowsRequest(Request):
+class VectorsRequest(Request):
     """Rows to score or encode."""
 
     vectors: Annotated[list[Row], Field(min_length=1)] = Field(
@@ -28,10 +31,28 @@ class RowsRequest(Request):
     )
 
 
+class RecordsRequest(Request):
+    """Records to score or encode."""
+
+    records: Annotated[list[Record], Field(min_length=1)] = Field(
+        description="Rows of raw values by the names of the dataset's features: numbers; true, false, 1 or 0;"
+        " categories as strings, or as numbers where all of them are; times in ISO 8601, in UTC unless they have an"
+        " offset; and null where the feature takes it, which a column that is left out counts as. The dataset's"
+        " ignored columns may be there, too."
+    )
+
+
+class RowsRequest(RootModel[VectorsRequest | RecordsRequest]):
+    """Rows to score or encode, as vectors or as records."""
+
+
 class LatentsRequest(Request):
     """Latents to decode."""
 
     latents: Annotated[list[Row], Field(min_length=1)] = Field(description="Latents, as /encode answers them.")
+    answer: Literal["vectors", "records"] = Field(
+        default="vectors", description="What to answer; records are answered in JSON only."
+    )
 
 
 class Answer(BaseModel):
@@ -47,6 +68,10 @@ class ScoreAnswer(Answer):
     threshold: float = Field(description="The score from which a row is called an anomaly.")
     scores: list[float] = Field(description="Energies, -log p: higher is more anomalous, negative values are normal.")
     anomalies: list[bool] = Field(description="Whether score >= threshold.")
+    p_values: list[float] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="Conformal p-values, if the model has them: the share of normal rows that score as high or higher.",
+    )
 
 
 class EncodeAnswer(Answer):
@@ -55,10 +80,20 @@ class EncodeAnswer(Answer):
     latents: list[Row]
 
 
-class DecodeAnswer(Answer):
+class DecodedVectors(Answer):
     """Rows of raw feature values, one per latent."""
 
     vectors: list[Row]
+
+
+class DecodedRecords(Answer):
+    """Records, one per latent, without timestamps, which can't be had back."""
+
+    records: list[Record]
+
+
+class DecodeAnswer(RootModel[DecodedVectors | DecodedRecords]):
+    """Rows of raw feature values, one per latent, as the request asks for them."""
 
 
 class ThresholdChange(BaseModel):
@@ -83,11 +118,13 @@ class ModelDescription(BaseModel):
     columns: int = Field(description="The number of values in a row.")
     latent_features: int = Field(description="The number of values in a latent.")
     features: list[Feature]
+    ignored: list[str] = Field(description="Columns that records and tables may have, and that are not used.")
+    p_values: bool = Field(description="Whether /score answers p-values.")
     threshold: float = Field(description="The score from which a row is called an anomaly.")
     calibrated_threshold: float = Field(description="The threshold that was chosen in training.")
     threshold_changes: list[ThresholdChange] = Field(description="What was changed since, the oldest first.")
     calibration: Calibration
-    metrics: Evaluation
+    metrics: Evaluation | None = Field(description="What it was worth in tests; null if there were no labels.")
 
 
 class Refused(BaseModel):
@@ -168,11 +205,14 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     return found
 
 
-def body_of(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    """Describes a request's body for OpenAPI; the body itself is read by `service.formats`."""
+def body_of(model: type[BaseModel], examples: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Describes a request's body for OpenAPI, with examples by name; it is read by `service.formats`."""
     binary = {"schema": {"type": "string", "format": "binary"}}
     content = dict.fromkeys(FORMATS, binary) | {
-        "application/json": {"schema": schema_of(model), "example": example},
+        "application/json": {
+            "schema": schema_of(model),
+            "examples": {name: {"value": example} for name, example in examples.items()},
+        },
         "text/csv": {"schema": {"type": "string"}},
     }
     text = "which model rows are for that are not JSON"

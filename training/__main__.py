@@ -21,8 +21,10 @@ from training.export import ExportError, check_place, export, seal
 from training.fitting import FitError, FitInterrupted
 from training.jobs import METHODS, Job, run
 from training.memory import keep_freed_memory
+from training.own_command import add_arguments, fit_table_command
 from training.progress import standard_output, watched
 from training.settings import BATCHES, DEFAULT_H, LAMBDAS, NETWORKS, RECIPES, named
+from training.tables.errors import TableError
 
 EXIT_INTERRUPTED = 130
 
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)  # the networks are too small for more, and results don't depend on the machine's cores
     try:
         options.command(options, console)
-    except (DatasetFileError, FitError, ExportError, EvaluationError, ResultsError) as error:
+    except (DatasetFileError, TableError, FitError, ExportError, EvaluationError, ResultsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except FitInterrupted as interruption:
@@ -56,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="command")
 
     fit = commands.add_parser("fit", help="fit a dataset and export it as the next version of its model")
-    fit.add_argument("dataset", choices=DATASETS)
+    fit.add_argument("dataset", metavar="table", help=f"a file of your own, or one of {', '.join(DATASETS)}")
     fit.add_argument("--method", choices=METHODS, default="RaDOGAGA", help="default: %(default)s")
     fit.add_argument("--h", choices=("identity", "log"), help="h(d) = d or log d; the paper's better one unless given")
     fit.add_argument("--recipe", choices=RECIPES, default="robust", help="default: %(default)s")
@@ -76,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     again = fit.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted fit")
     again.add_argument("--restart", action="store_true", help="drop the checkpoint of an interrupted fit")
+    add_arguments(fit)
     fit.set_defaults(command=fit_command)
 
     evaluate = commands.add_parser("evaluate", help="measure a model folder on the test half it never saw")
@@ -144,7 +147,10 @@ def seed_range(text: str) -> range:
 
 
 def fit_command(options: argparse.Namespace, console: Console) -> None:
-    """Fits a dataset and exports the model."""
+    """Fits a dataset or a table and exports the model."""
+    if options.dataset not in DATASETS:
+        fit_table_command(options, console)
+        return
     given = {"epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
     overrides = {name: value for name, value in given.items() if value is not None}
     job = Job(

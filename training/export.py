@@ -7,6 +7,7 @@ import platform
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -96,13 +97,25 @@ def export(model: FittedModel, out: Path) -> Path:
         ExportError: onnxruntime's results differ from PyTorch's by more than `PARITY`, the manifest breaks its
             schema, the disk is full, or another export took the version meanwhile.
     """
-    parent = out / model.dataset.name
+    return export_folder(out / model.dataset.name, lambda number, folder: write(model, number, folder))
+
+
+def export_folder(parent: Path, fill: Callable[[int, Path], None]) -> Path:
+    """Makes the next version's folder beside those of a dataset, and returns its path.
+
+    Arguments:
+        parent: The dataset's folder.
+        fill: Given the version's number and a folder, writes what belongs into it.
+
+    Raises:
+        ExportError: The disk is full, or another export took the version meanwhile.
+    """
     parent.mkdir(parents=True, exist_ok=True)
     taken = [int(path.name) for path in parent.iterdir() if path.name.isdecimal()]
     number = max(taken, default=0) + 1
     folder = Path(tempfile.mkdtemp(dir=parent, prefix=".export-"))
     try:
-        write(model, number, folder)
+        fill(number, folder)
         folder.chmod(0o755)
         return folder.rename(parent / str(number))
     except OSError as error:

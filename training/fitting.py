@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from training.draws import Draws
-from training.methods.base import by_parts
-from training.methods.mixture_autoencoder import MixtureAutoencoder
+from training.methods.base import Method, by_parts
 from training.methods.stacking import stack, unstack
 from training.settings import Settings
 
@@ -28,7 +27,7 @@ SMALLEST_BATCH = 20
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
-CHECKPOINT_KEYS = {"fit", "step", "failures", "weights", "average", "optimizer", "schedule", "draws"}
+CHECKPOINT_KEYS = {"fit", "step", "failures", "weights", "average", "optimizer", "schedule", "draws", "stopping"}
 
 
 class FitError(Exception):
@@ -41,13 +40,17 @@ class FitInterrupted(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fit stands: the step just taken, and each term of the loss, its mean over batch and members."""
+    """Where a fit stands: the step just taken, and each term of the loss, its mean over batch and members.
+
+    `held_out` is the loss of held-out rows, its mean over members, if they were looked at behind this step.
+    """
 
     step: int
     steps: int
     epoch: int
     epochs: int
     terms: dict[str, float]
+    held_out: float | None = None
 
 
 Observer = Callable[[Progress], None]
@@ -56,26 +59,49 @@ Failures = dict[int, FitError]
 """What went wrong, by the index of the member it went wrong for."""
 
 
+M = TypeVar("M", bound=Method)
+
+
 @dataclass(frozen=True)
-class Member:
+class Member(Generic[M]):
     """One of the models that are fitted together.
 
     Attributes:
         method: The model, untrained.
         rows: Indices (N,) of its training rows in the table; every member has as many.
         seed: The seed of its batches, noise and dropout.
+        held_out: Indices (H,) of rows that tell when to stop, if the fit is to be stopped; every member has as many.
     """
 
-    method: MixtureAutoencoder
+    method: M
     rows: Tensor
     seed: int
+    held_out: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When a fit ends before its last epoch: once the loss of rows that are held out has not fallen for a while.
+
+    The weights are then those with the least loss of held-out rows.
+
+    Attributes:
+        every: Steps between two looks at the held-out rows.
+        patience: Looks without a lower loss after which a member is done; the fit ends with its last member.
+        least: By how much, in nats per row, a loss has to be lower to be so.
+    """
+
+    every: int
+    patience: int
+    least: float = 1e-3
 
 
 def fit(
-    members: Sequence[Member],
+    members: Sequence[Member[M]],
     x: Tensor,
     settings: Settings,
     *,
+    stopping: Stopping | None = None,
     observer: Observer | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
@@ -90,6 +116,7 @@ def fit(
         members: What to train; the models are changed in place.
         x: A table of raw rows (R, M), from which each member takes its own.
         settings: What to do.
+        stopping: When to end before the last epoch; every member then has held-out rows.
         observer: Called after each step.
         checkpoint: Where the fit is kept when it is interrupted, now and then before, and when all steps are done, so
             that what comes after may fail without losing it; whoever has used the models removes it.
@@ -103,15 +130,15 @@ def fit(
         FitInterrupted: A signal asked the fit to stop.
     """
     with deferred_interrupt() as interrupted:
-        run = Run(members, x, settings)
+        run = Run(members, x, settings, stopping)
         if resume:
             run.load(checkpoint)
         saved = time.monotonic()
-        while run.step < run.steps and len(run.failures) < len(members):
+        while not run.done:
             progress = run.advance()
             if observer:
                 observer(progress)
-            due = run.step == run.steps or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
+            due = run.done or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
             if checkpoint and (due or interrupted.is_set()):
                 run.save(checkpoint)
                 saved = time.monotonic()
@@ -153,10 +180,12 @@ def batches(rows: int, size: int) -> list[slice]:
     return [slice(start, end) for start, end in zip(starts, [*starts[1:], rows], strict=True)]
 
 
-class Run:
+class Run(Generic[M]):
     """A fit under way: the stacked models, their optimiser, and all that must be kept to go on with it later."""
 
-    def __init__(self, members: Sequence[Member], x: Tensor, settings: Settings) -> None:
+    def __init__(
+        self, members: Sequence[Member[M]], x: Tensor, settings: Settings, stopping: Stopping | None = None
+    ) -> None:
         rows = len(members[0].rows)
         if rows < SMALLEST_BATCH:
             raise FitError(f"{rows} training rows, expected at least {SMALLEST_BATCH}")
@@ -182,6 +211,15 @@ class Run:
         self.average = self.weights.detach().clone()
         self.order = torch.empty(0, dtype=torch.int64)
         self.order_of: int | None = None
+        self.watch = Watch(members, x, stopping) if stopping else None
+        if self.watch:
+            self.watch.look(self.method, self.weights)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do: all steps are taken, or all members have failed or come to rest."""
+        at_rest = self.watch.at_rest if self.watch else set()
+        return self.step >= self.steps or len(self.failures.keys() | at_rest) == len(self.members)
 
     def batch(self) -> Tensor:
         """Returns each member's rows (S, N, M) for the step to come, rows last in memory, as layers want them."""
@@ -210,6 +248,8 @@ class Run:
         self.step += 1
         if self.step > self.average_from:
             self.average.lerp_(self.weights.detach(), 1 / (self.step - self.average_from))
+        if self.watch and self.step % self.watch.stopping.every == 0:
+            return replace(progress, held_out=float(self.watch.look(self.method, self.weights).mean()))
         return progress
 
     @property
@@ -238,8 +278,10 @@ class Run:
 
     def finish(self) -> Failures:
         """Hands the weights back to the members, freezes their densities and checks that all rows have a score."""
-        if self.settings.averaging > 0:
-            with torch.no_grad():
+        with torch.no_grad():
+            if self.watch:
+                self.weights.copy_(self.watch.best)
+            elif self.settings.averaging > 0:
                 self.weights.copy_(self.average)
         unstack(self.method, [member.method for member in self.members])
         for index, member in enumerate(self.members):
@@ -250,7 +292,7 @@ class Run:
                     self.failures[index] = error
         return self.failures
 
-    def freeze(self, member: Member) -> None:
+    def freeze(self, member: Member[M]) -> None:
         """Turns a member into float64, computes its density over all its rows, and scores them.
 
         Raises:
@@ -278,6 +320,7 @@ class Run:
             **self.settings.to_json(),
             "seed": [member.seed for member in self.members],
             "rows": len(first.rows),
+            "stopping": repr(self.watch.stopping) if self.watch else None,
         }
 
     def save(self, path: Path) -> None:
@@ -295,6 +338,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "draws": self.draws.state(),
+            "stopping": self.watch.state() if self.watch else None,
         }
         part = path.with_suffix(".part")
         try:
@@ -334,6 +378,52 @@ class Run:
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         self.draws.restore(state["draws"])
+        if self.watch:
+            self.watch.restore(state["stopping"])
+
+
+class Watch(Generic[M]):
+    """Looks now and then what rows cost that no member is trained on, and keeps each member's best weights."""
+
+    def __init__(self, members: Sequence[Member[M]], x: Tensor, stopping: Stopping) -> None:
+        rows = [member.held_out for member in members if member.held_out is not None]
+        if len(rows) < len(members) or not len(rows[0]):
+            raise FitError("there are no held-out rows, expected some to tell when to stop")
+        self.stopping = stopping
+        self.seeds = [member.seed for member in members]
+        self.x = torch.stack([x[own] for own in rows]).mT.contiguous().mT
+        self.least = torch.full((len(members),), math.inf)
+        self.waited = torch.zeros(len(members), dtype=torch.int64)
+        self.best = torch.empty(0)
+
+    @property
+    def at_rest(self) -> set[int]:
+        """The members whose loss has not fallen for as long as the patience lasts."""
+        return set(torch.nonzero(self.waited >= self.stopping.patience).flatten().tolist())
+
+    @torch.no_grad()
+    def look(self, method: M, weights: Tensor) -> Tensor:
+        """Compares the present weights (S, P) with the best of each member, and returns their losses (S,).
+
+        The noise is the same every time.
+        """
+        losses = method.losses(self.x, Draws(self.seeds))
+        found = torch.stack([term.mean(dim=-1) for term in losses.values()]).sum(dim=0).to(self.least.dtype)
+        lower = found < self.least - self.stopping.least
+        self.best = (
+            torch.where(lower[:, None], weights.detach(), self.best) if len(self.best) else weights.detach().clone()
+        )
+        self.least = torch.where(lower, found, self.least)
+        self.waited = torch.where(lower, 0, self.waited + 1)
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns what `restore` takes to go on from here."""
+        return {"least": self.least, "waited": self.waited, "best": self.best}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Goes back to where `state` was taken."""
+        self.least, self.waited, self.best = state["least"], state["waited"], state["best"]
 
 
 def permutation(seed: int, epoch: int, rows: int) -> Tensor:

@@ -11,9 +11,21 @@ from functools import cached_property, lru_cache
 
 from service.errors import NotAcceptable, UnsupportedMediaType
 from service.formats import arrow, csv, json, npy, raw
+from service.formats.records import RecordsRequest
 from service.formats.rows import Address, Answer, Body, Context, RowsRequest
 
-__all__ = ["FORMATS", "Address", "Answer", "Body", "Context", "Format", "RowsRequest", "format_of", "wanted_format"]
+__all__ = [
+    "FORMATS",
+    "Address",
+    "Answer",
+    "Body",
+    "Context",
+    "Format",
+    "RecordsRequest",
+    "RowsRequest",
+    "format_of",
+    "wanted_format",
+]
 
 CHARSET = re.compile(r'charset\s*=\s*"?([^";\s]+)', re.IGNORECASE)
 
@@ -33,7 +45,7 @@ class Format:
     """
 
     media_type: str
-    read: Callable[[Body, Context], RowsRequest]
+    read: Callable[[Body, Context], RowsRequest | RecordsRequest]
     write: Callable[[Answer], bytes]
 
     @cached_property

@@ -1,14 +1,19 @@
 """JSON, as it comes and as it goes.
 
-A body is read by simdjson, which gives the numbers of all rows in one piece, without a Python object for each. It
-refuses whatever is not a number, but takes ragged and nested rows for flat ones, so the lengths of the rows and the
-number of brackets are looked at beside. If anything is off, the strict and slow reading follows: it names what is
-wrong, or finds that nothing is.
+A body with vectors is read by simdjson, which gives the numbers of all rows in one piece, without a Python object for
+each. It refuses whatever is not a number, but takes ragged and nested rows for flat ones, so the lengths of the rows
+and the number of brackets are looked at beside. If anything is off, the strict and slow reading follows: it names what
+is wrong, or finds that nothing is.
+
+A body with records is read by orjson, which makes Python's objects faster than simdjson does, and of a key that is
+there twice keeps the last value only. So the colons are counted beside: if there are more than its objects explain, the
+strict reading follows.
 """
 
 import json
 import threading
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,6 +22,7 @@ import simdjson
 from numpy.typing import NDArray
 
 from service.errors import InvalidField, MalformedBody
+from service.formats.records import RECORDS, RecordsRequest
 from service.formats.rows import (
     TOO_LARGE,
     Address,
@@ -41,6 +47,19 @@ MEDIA_TYPE = "application/json"
 
 FIELDS = ("dataset", "version", "vectors or latents")
 """What a body has; the version may be missing."""
+
+VECTORS, LATENTS = "vectors", "latents"
+
+ANSWER = "answer"
+"""The field that says how rows are to be answered."""
+
+RECORDS_FIELDS = frozenset({"dataset", "version", RECORDS})
+
+ESCAPED_COLON = b"\\u003"
+"""How a colon may be written in a text, or one of its neighbours."""
+
+HEAD_BYTES = 256
+"""Where the name of the rows stands in most bodies."""
 
 FEW_LISTS = 1000
 """Lists and objects that a body may have beside its rows. What has more is refused before it is read strictly, which
@@ -77,7 +96,7 @@ class JsonRows:
         return as_float32(rows, field)
 
 
-def read(body: Body, context: Context) -> JsonRows:
+def read(body: Body, context: Context) -> JsonRows | RecordsRequest:
     """Reads the fields of a body.
 
     Raises:
@@ -85,14 +104,18 @@ def read(body: Body, context: Context) -> JsonRows:
         InvalidField: A field is missing, unknown, of the wrong type or empty.
         TooManyRows: There are more rows than one request may carry.
     """
+    if context.field == VECTORS and body.find(b'"records"', 0, HEAD_BYTES) >= 0:
+        read = _read_records(body, context)
+        if read:
+            return read
     found = _read_fast(body, context)
     if found:
         address, rows = found
         check_rows(context, len(rows))
         return JsonRows(address, context, rows)
-    address, listed = check_fields(strict_document(body, context.max_rows), context)
-    check_rows(context, len(listed))
-    return JsonRows(address, context, listed)
+    address, field, listed = check_fields(strict_document(body, context.max_rows), context)
+    check_rows(Context(b"", field, context.max_rows), len(listed))
+    return RecordsRequest(address, listed) if field == RECORDS else JsonRows(address, context, listed)
 
 
 def write(answer: Answer) -> bytes:
@@ -100,21 +123,27 @@ def write(answer: Answer) -> bytes:
     return orjson.dumps({**answer.fields, **answer.arrays}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def check_fields(document: object, context: Context) -> tuple[Address, list[Any]]:
-    """Returns what a document asks for, and its rows.
+def check_fields(document: object, context: Context) -> tuple[Address, str, list[Any]]:
+    """Returns what a document asks for, what its rows are called, and the rows.
 
     Raises:
         InvalidField: A field is missing, unknown or of the wrong type.
     """
     field = context.field
+    fields = ["dataset", "version", field, RECORDS if field == VECTORS else ANSWER]
     if not isinstance(document, dict):
         raise InvalidField("The body", f"is {describe(document)}", "an object")
     for name in document:
-        if name not in ("dataset", "version", field):
-            raise InvalidField(describe(name), "is unknown", f"the fields dataset, version and {field}")
+        if name not in fields:
+            raise InvalidField(describe(name), "is unknown", f"the fields {', '.join(fields[:-1])} and {fields[-1]}")
+    if field == VECTORS and RECORDS in document:
+        if VECTORS in document:
+            raise InvalidField(RECORDS, "is there", "nothing beside vectors")
+        field = RECORDS
     for name in ("dataset", field):
         if name not in document:
-            raise InvalidField(name, "is missing", "a string" if name == "dataset" else "a list of rows")
+            expected = "a list of rows, or records" if field == VECTORS else "a list of rows"
+            raise InvalidField(name, "is missing", "a string" if name == "dataset" else expected)
     dataset, version, rows = document["dataset"], document.get("version"), document[field]
     if not isinstance(dataset, str):
         raise InvalidField("dataset", f"is {describe(dataset)}", "a string")
@@ -122,7 +151,10 @@ def check_fields(document: object, context: Context) -> tuple[Address, list[Any]
         raise InvalidField("version", f"is {describe(version)}", "an integer")
     if not isinstance(rows, list):
         raise InvalidField(field, f"is {describe(rows)}", "a list of rows")
-    return Address(dataset, version), rows
+    answer = document.get(ANSWER, VECTORS)
+    if answer not in (VECTORS, RECORDS):
+        raise InvalidField(ANSWER, f"is {describe(answer)}", '"vectors" or "records"')
+    return Address(dataset, version, answer == RECORDS), field, rows
 
 
 def strict_document(body: Body, max_rows: int) -> Any:  # noqa: ANN401 - whatever JSON holds
@@ -132,10 +164,7 @@ def strict_document(body: Body, max_rows: int) -> Any:  # noqa: ANN401 - whateve
         MalformedBody: The body is not UTF-8, not JSON, nested too deeply, or has a key twice.
         InvalidField: It is long, and has more lists and objects than that many rows need.
     """
-    if len(body) > KEPT_BYTES:
-        brackets, most = body.count(b"[") + body.count(b"{"), max_rows + FEW_LISTS
-        if brackets > most:
-            raise InvalidField("The body", f"has {brackets} opening brackets", f"at most {most} for {max_rows} rows")
+    check_brackets(body, max_rows)
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
@@ -158,6 +187,18 @@ def strict_document(body: Body, max_rows: int) -> Any:  # noqa: ANN401 - whateve
         raise MalformedBody("The body is nested too deeply.") from None
 
 
+def check_brackets(body: Body, max_rows: int) -> None:
+    """Checks that a long body has no more lists and objects than so many rows need.
+
+    Raises:
+        InvalidField: It has.
+    """
+    if len(body) > KEPT_BYTES:
+        brackets, most = body.count(b"[") + body.count(b"{"), max_rows + FEW_LISTS
+        if brackets > most:
+            raise InvalidField("The body", f"has {brackets} opening brackets", f"at most {most} for {max_rows} rows")
+
+
 def strict_matrix(rows: list[Any], field: str, columns: Sequence[str]) -> Matrix:
     """Turns rows into a matrix (N, M), looking at every value; `RowsRequest` has the errors."""
     for i, row in enumerate(rows):
@@ -168,6 +209,43 @@ def strict_matrix(rows: list[Any], field: str, columns: Sequence[str]) -> Matrix
             if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < TOO_LARGE:
                 refuse_value(field, i, j, value)
     return np.array(rows, dtype=np.float64).astype(np.float32)
+
+
+def _read_records(body: Body, context: Context) -> RecordsRequest | None:
+    """Reads a body of records that has nothing unusual about it, or finds that it has and returns None."""
+    check_brackets(body, context.max_rows)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(document, dict) or not document.keys() <= RECORDS_FIELDS:
+        return None
+    dataset, records, version = document.get("dataset"), document.get(RECORDS), document.get("version")
+    if not (isinstance(dataset, str) and isinstance(records, list) and (version is None or type(version) is int)):
+        return None
+    check_rows(Context(b"", RECORDS, context.max_rows), len(records))
+    if set(map(type, records)) != {dict} or not _kept_all(document, records, body):
+        return None
+    return RecordsRequest(Address(dataset, version), records)
+
+
+def _kept_all(document: dict[str, Any], records: list[dict[str, Any]], body: Body) -> bool:
+    """Tells whether no object of a body has a key twice, or another object in it.
+
+    A body has a colon behind every key, so that it has more of them than its objects have keys, and than there are in
+    texts, if something was not kept. Texts have fewer than it seems if one is written as an escape.
+    """
+    more = _count(body, b":") - len(document) - sum(map(len, records))
+    if more and ESCAPED_COLON not in body:
+        texts = [value for record in records for value in record.values() if value.__class__ is str]
+        more -= "".join([document["dataset"], *texts, *chain.from_iterable(records)]).count(":")
+    return more == 0
+
+
+def _count(body: Body, byte: bytes) -> int:
+    if len(body) < LONG:
+        return body.count(byte)
+    return int(np.count_nonzero(np.frombuffer(body, dtype=np.uint8) == ord(byte)))
 
 
 def _read_fast(body: Body, context: Context) -> tuple[Address, NDArray[np.float64]] | None:
@@ -207,10 +285,7 @@ def matrix_of(body: Body) -> NDArray[np.float64] | None:
 
 def _matrix(rows: simdjson.Array, body: Body) -> NDArray[np.float64] | None:
     widths = {len(row) for row in rows}  # type: ignore[arg-type]  # what has no length is no row, and a TypeError
-    if len(body) < LONG:
-        brackets = body.count(b"[")
-    else:
-        brackets = int(np.count_nonzero(np.frombuffer(body, dtype=np.uint8) == ord("[")))
+    brackets = _count(body, b"[")
     if len(widths) != 1 or brackets != len(rows) + 1:
         return None
     return np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64).reshape(len(rows), -1)

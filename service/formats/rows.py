@@ -29,15 +29,17 @@ SAFE_SQUARE = TOO_LARGE**2 / 2
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Which model rows are for.
+    """Which model rows are for, and how it is to answer.
 
     Attributes:
         dataset: The dataset asked for.
         version: The version asked for, or None for the newest.
+        answers_records: Whether the answer is to have records where it would have vectors.
     """
 
     dataset: str
     version: int | None = None
+    answers_records: bool = False
 
 
 @dataclass(slots=True)
@@ -79,8 +81,8 @@ class Answer:
 
     Attributes:
         fields: Single values: dataset, version and, of scores, the threshold.
-        arrays: The result (N,) or (N, *) and, of scores, the decisions (N,). The first is the one that formats of a
-            single array answer. A list stands for an array (N,).
+        arrays: The result (N,) or (N, *) and, of scores, the decisions (N,) and p-values (N,). The first is the one
+            that formats of a single array answer. A list stands for an array (N,).
         columns: The names of the result's columns, if it has more than one.
     """
 

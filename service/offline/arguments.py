@@ -8,19 +8,28 @@ BLOCK_ROWS = 1_000_000
 """Rows of the blocks that a table is divided into for Ray."""
 
 DESCRIPTION = """Score tables in files, with the scores the service would give. Input is Parquet, CSV with names in
-its first line, or Arrow IPC; output is Parquet, with the columns score and anomaly in the order of the input's rows. A
-summary stands on standard output as JSON. The settings RADOGAGA_MODELS, RADOGAGA_PROVIDER and RADOGAGA_THREADS count
-here as they do for the service. Exit status: 0 if all is scored, 1 if not, 2 for a wrong command."""
+its first line, or Arrow IPC; output is Parquet, with the columns score, anomaly and, if the model has p-values,
+p_value, in the order of the input's rows. A summary stands on standard output as JSON. The settings RADOGAGA_MODELS,
+RADOGAGA_PROVIDER and RADOGAGA_THREADS count here as they do for the service. Exit status: 0 if all is scored, 1 if
+not, 2 for a wrong command."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     parser.add_argument("inputs", nargs="+", help="files, patterns or folders")
-    parser.add_argument("--dataset", required=True, metavar="NAME", help="whose model scores")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--dataset", metavar="NAME", help="whose model scores, out of RADOGAGA_MODELS")
+    model.add_argument("--model", type=Path, metavar="FOLDER", help="folder of a dataset's models, or of one version")
     parser.add_argument(
         "--version", type=at_least_one, metavar="N", help="version of the model; the newest unless given"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the scores go")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="folder that the scores go to, or, of one file, a file that ends in .parquet",
+    )
     parser.add_argument(
         "--keep",
         default="rest",

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from service.aside import cores
 from service.detector import Detector
 from service.errors import ServiceError, StartError
-from service.folders import find_folder
+from service.folders import find_folder, find_version
 from service.manifest import Manifest, read_manifest
 from service.offline import local, ray
 from service.offline.errors import OfflineError
@@ -48,7 +48,10 @@ def score(arguments: argparse.Namespace, settings: Settings) -> dict[str, object
         VersionNotFound: The dataset has no such version.
         StartError: The model or the file of changed thresholds can't be loaded.
     """
-    folder = find_folder(settings.models.absolute(), arguments.dataset, arguments.version)
+    if arguments.model is not None:
+        folder = find_version(arguments.model, arguments.version)
+    else:
+        folder = find_folder(settings.models.absolute(), arguments.dataset, arguments.version)
     signers = Signers.load(settings.signers.absolute()) if settings.signers else None
     manifest = read_manifest(folder, signers)
     runtime = Runtime(settings.provider, settings.threads)
@@ -59,15 +62,19 @@ def score(arguments: argparse.Namespace, settings: Settings) -> dict[str, object
     options = Options(keep_of(arguments.keep), arguments.bad_rows, arguments.batch_rows, on_ray, change)
     tasks_of = blocks_of(arguments.block_rows) if on_ray else whole_tables
     plan = make_plan(arguments.inputs, arguments.out, manifest, options, tasks_of, arguments.resume)
-    progress = Progress(len(plan.tasks), arguments.quiet)
-    if on_ray:
-        cluster = ray.Cluster(arguments.ray_address, arguments.actors, gpus_of(arguments.gpus_per_actor, settings))
-        sha256 = manifest.graphs.scorer.sha256
-        counts = ray.score(folder, sha256, runtime, plan.tasks, options, cluster, progress, signers)
-    else:
-        runtime.prepare()
-        detector = Detector.load(folder, runtime, signers)
-        counts = local.score(detector, plan.tasks, options, arguments.threads or cores(), progress)
+    terminal = sys.stderr.isatty()
+    progress = Progress(len(plan.tasks), arguments.quiet, terminal, plan.rows() if terminal else None)
+    try:
+        if on_ray:
+            cluster = ray.Cluster(arguments.ray_address, arguments.actors, gpus_of(arguments.gpus_per_actor, settings))
+            sha256 = manifest.graphs.scorer.sha256
+            counts = ray.score(folder, sha256, runtime, plan.tasks, options, cluster, progress, signers)
+        else:
+            runtime.prepare()
+            detector = Detector.load(folder, runtime, signers)
+            counts = local.score(detector, plan.tasks, options, arguments.threads or cores(), progress)
+    finally:
+        progress.clear()
     threshold = threshold_in_force(manifest, change)
     return summary_of(manifest, threshold, arguments.engine, plan, counts, progress)
 

@@ -10,18 +10,8 @@ class OfflineError(Exception):
 class BadRow(OfflineError):
     """A row has a value that the model can't take; rows count from 0."""
 
-    def __init__(self, file: str, row: int, column: str, value: object) -> None:
-        super().__init__(
-            f"{file}: row {row}, column {describe(column)} is {describe_cell(value)},"
-            " expected a finite number that fits a float32"
-        )
-
-
-class NullCategory(OfflineError):
-    """A row has no category; rows count from 0."""
-
-    def __init__(self, file: str, row: int, column: str) -> None:
-        super().__init__(f"{file}: row {row}, column {describe(column)} is null, expected a category")
+    def __init__(self, file: str, row: int, column: str, value: object, expected: str) -> None:
+        super().__init__(f"{file}: row {row}, column {describe(column)} is {describe_cell(value)}, expected {expected}")
 
 
 class ScoreNotFinite(OfflineError):

@@ -17,7 +17,7 @@ from service.offline.errors import OfflineError
 from service.offline.tables import Batch, Schema
 from service.quotes import describe, shorten
 
-SCORE, ANOMALY, FILE, ROW = "score", "anomaly", "file", "row"
+SCORE, ANOMALY, P_VALUE, FILE, ROW = "score", "anomaly", "p_value", "file", "row"
 
 COUNTS = "counts"
 """What a finished file's metadata calls its counts."""
@@ -150,9 +150,10 @@ def writable(path: Path) -> Iterator[None]:
         raise OfflineError(f"{path}: can't be written ({reason})") from error
 
 
-def output_schema(kept: Sequence[Any], metadata: Mapping[str, str]) -> Schema:
-    """Returns the columns of a scored table: those kept, the score, and whether it is an anomaly's."""
-    return pa.schema([*kept, (SCORE, pa.float64()), (ANOMALY, pa.bool_())], metadata)
+def output_schema(kept: Sequence[Any], metadata: Mapping[str, str], p_values: bool = False) -> Schema:
+    """Returns the columns of a scored table: those kept, the score, whether it is an anomaly's, and its p-value."""
+    added = [(SCORE, pa.float64()), (ANOMALY, pa.bool_()), *([(P_VALUE, pa.float64())] if p_values else [])]
+    return pa.schema([*kept, *added], metadata)
 
 
 def finished(path: Path, metadata: Mapping[str, str]) -> Counts:

@@ -8,7 +8,7 @@ from service.manifest import Manifest
 from service.offline.errors import OfflineError
 from service.offline.outputs import Counts, clear_unfinished, finished
 from service.offline.scoring import Options, Task, metadata_of
-from service.offline.tables import Part, divide, find_tables, stem_of
+from service.offline.tables import Part, divide, find_tables, rows_of, stem_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,20 @@ class Plan:
     tasks: Sequence[Task]
     skipped: int
     done: Counts
+
+    def rows(self) -> int | None:
+        """Returns the number of rows that are left to score, None if only reading would tell.
+
+        Raises:
+            OfflineError: A table can't be read.
+        """
+        total = 0
+        for task in self.tasks:
+            rows = rows_of(task.part)
+            if rows is None:
+                return None
+            total += rows
+        return total
 
 
 def whole_tables(file: Path, out: Path) -> list[Task]:
@@ -59,10 +73,12 @@ def make_plan(
     out = out.absolute()
     tables = find_tables(inputs)
     targets: dict[Path, Path] = {}
+    to_file = tasks_of is whole_tables and is_one_file(inputs) and out.suffix == ".parquet" and not out.is_dir()
     for file, name in tables:
         if file.resolve().is_relative_to(out.resolve()):
-            raise OfflineError(f"{file}: lies in {out}, where the scores are to go")
-        target = out / f"{stem_of(name)}.parquet"
+            where = "is" if to_file else "lies in"
+            raise OfflineError(f"{file}: {where} {out}, where the scores are to go")
+        target = out if to_file else out / f"{stem_of(name)}.parquet"
         if target in targets:
             raise OfflineError(f"{file}: its scores would go to {target}, as those of {targets[target]} do")
         targets[target] = file
@@ -81,6 +97,11 @@ def make_plan(
             left.append(task)
     clear_unfinished(Path(task.out) for task in left)
     return Plan(len(tables), left, len(tasks) - len(left), done)
+
+
+def is_one_file(inputs: Sequence[str]) -> bool:
+    """Tells whether inputs are the name of a file, and no pattern or folder."""
+    return len(inputs) == 1 and Path(inputs[0]).is_file()
 
 
 def checked(tasks: list[Task], target: Path) -> list[Task]:

@@ -16,7 +16,7 @@ from service.graphs import Matrix
 from service.manifest import Manifest
 from service.offline.columns import Layout, layout_of
 from service.offline.errors import OfflineError, ScoreNotFinite
-from service.offline.outputs import ANOMALY, FILE, ROW, SCORE, Counts, output_schema, writing
+from service.offline.outputs import ANOMALY, FILE, P_VALUE, ROW, SCORE, Counts, output_schema, writing
 from service.offline.tables import Batch, Part, Schema, format_of, read, schema_of
 from service.quotes import describe, shorten
 from service.thresholds import Change, threshold_in_force
@@ -106,10 +106,11 @@ class PartScorer:
         file = task.part.file
         schema = schema_of(file)
         self._layout = layout_of(schema, detector.manifest, file, format_of(file).text)
-        self._kept = kept_columns(schema, self._layout, options, file)
+        self._kept = kept_columns(schema, self._layout, options, file, detector.p_values is not None)
         self._schema = output_schema(
             [*_origin_fields(options), *(schema.field(name).remove_metadata() for name in self._kept)],
             metadata_of(task, detector.manifest, options),
+            detector.p_values is not None,
         )
         self._batch_rows = options.batch_rows or min(MOST_BATCH_ROWS, max(1, BATCH_VALUES // self._layout.width))
 
@@ -155,6 +156,8 @@ class PartScorer:
             pa.array(decided.scores, mask=bad),
             pa.array(decided.anomalies, mask=bad),
         ]
+        if self._detector.p_values is not None:
+            arrays.append(pa.array(self._detector.p_values.of(decided.scores), mask=bad))
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema), counts
 
     def _count(self, scored: Matrix, anomalies: NDArray[np.bool_], rows: int) -> Counts:
@@ -179,7 +182,7 @@ class PartScorer:
         return [file, pa.array(np.arange(first_row, first_row + rows))]
 
 
-def kept_columns(schema: Schema, layout: Layout, options: Options, file: str) -> list[str]:
+def kept_columns(schema: Schema, layout: Layout, options: Options, file: str, p_values: bool = False) -> list[str]:
     """Returns the columns that stand beside the scores, in the order of the table or as they are named.
 
     Raises:
@@ -197,6 +200,8 @@ def kept_columns(schema: Schema, layout: Layout, options: Options, file: str) ->
         case named:
             kept = list(named)
     counts, added = Counter(names), {SCORE, ANOMALY} | ({FILE, ROW} if options.origin else set())
+    if p_values:
+        added.add(P_VALUE)
     for name in kept:
         if not counts[name]:
             have = shorten(", ".join(names), 200)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,20 @@ def divide(file: str, rows: int) -> list[Part]:
     return parts or [Part(file)]
 
 
+def rows_of(part: Part) -> int | None:
+    """Returns the number of a part's rows, None if only reading would tell.
+
+    Raises:
+        OfflineError: The file can't be read.
+    """
+    if part.rows is not None:
+        return part.rows
+    one = format_of(part.file)
+    with readable(part.file, one):
+        sizes = one.sizes(part.file)
+    return None if sizes is None else sum(sizes)
+
+
 @contextmanager
 def readable(file: str, one: Format) -> Iterator[None]:
     """Says which file it was that could not be read."""
@@ -214,10 +228,11 @@ def _parquet_sizes(file: str) -> list[int]:
 
 
 def _open_csv(file: str, columns: Sequence[str] | None = None, types: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+    delimiter = "\t" if format_of(file) is TSV else ","
     return pyarrow.csv.open_csv(
         file,
         read_options=pyarrow.csv.ReadOptions(block_size=CSV_BLOCK, use_threads=False),
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(
             include_columns=columns, column_types=types, strings_can_be_null=False, check_utf8=True
         ),
@@ -271,12 +286,15 @@ def _arrow_sizes(file: str) -> list[int] | None:
 
 PARQUET = Format("Parquet", False, _parquet_schema, _parquet_batches, _parquet_sizes)
 CSV = Format("CSV", True, _csv_schema, _csv_batches, lambda _: None)
+TSV = replace(CSV, name="TSV")
 ARROW = Format("Arrow", False, _arrow_schema, _arrow_batches, _arrow_sizes)
 
 FORMATS = {
     ".parquet": PARQUET,
     ".csv": CSV,
     ".csv.gz": CSV,
+    ".tsv": TSV,
+    ".tsv.gz": TSV,
     ".arrow": ARROW,
     ".arrows": ARROW,
     ".feather": ARROW,

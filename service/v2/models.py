@@ -62,7 +62,8 @@ class Model:
             return (Tensor("latents", "FP32", (ROWS, len(self.detector.latent_columns))),)
         if self.operation is DECODE:
             return (Tensor("vectors", "FP32", (ROWS, len(self.detector.columns))),)
-        return (Tensor("scores", "FP64", (ROWS,)), Tensor("anomalies", "BOOL", (ROWS,)))
+        scores = (Tensor("scores", "FP64", (ROWS,)), Tensor("anomalies", "BOOL", (ROWS,)))
+        return scores if self.detector.p_values is None else (*scores, Tensor("p_values", "FP64", (ROWS,)))
 
 
 def find_model(models: ModelRepository, name: str, version: str | None) -> Model:

@@ -160,7 +160,7 @@ class Inference(Work):
         """Writes the outputs that were asked for."""
         if self.asked is None:
             raise RuntimeError("an answer is written before its request was read")
-        answer = conclude(self.operation, detector, rows, results, self.seen)
+        answer = conclude(self.operation, detector, rows, results, self.seen, self.operation.field)
         content, json_bytes = write(self.model, self.asked, answer)
         headers = [(b"content-length", b"%d" % len(content))]
         if json_bytes is None:

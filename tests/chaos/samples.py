@@ -56,6 +56,13 @@ def as_json(x: Rows) -> Sample:
     return Sample("json", "/score", {"content-type": JSON}, json.dumps(document).encode())
 
 
+def as_records(x: Rows) -> Sample:
+    """Writes rows as records."""
+    records = [dict(zip(NAMES, row, strict=True)) for row in x.astype(float).round(4).tolist()]
+    document = {"dataset": DATASET, "records": records}
+    return Sample("json", "/score", {"content-type": JSON}, json.dumps(document).encode())
+
+
 def as_csv(x: Rows) -> Sample:
     """Writes rows as CSV, under their names."""
     lines = [",".join(NAMES), *(",".join(f"{value:.4g}" for value in row) for row in x)]
@@ -118,6 +125,7 @@ WAYS: tuple[Callable[[Rows], Sample], ...] = (
     as_arrow_lists,
     as_v2,
     as_v2_bytes,
+    as_records,
 )
 
 KINDS = ("json", "csv", "npy", "raw", "arrow", "v2", "v2 bytes")

@@ -126,10 +126,16 @@ def numbers_only(values: object) -> None:
 def read_json(body: bytes, _: Sample) -> Read:
     """Reads JSON by Python's own reader."""
     document = json.loads(body.decode(), object_pairs_hook=no_duplicates)
-    if document["dataset"] != DATASET or set(document) - {"dataset", "version", "vectors"}:
+    if document["dataset"] != DATASET or set(document) - {"dataset", "version", "vectors", "records"}:
         raise Unreadable("another dataset or field")
-    numbers_only(document["vectors"])
-    return document["vectors"], document.get("version")
+    if "records" in document:
+        if "vectors" in document or any(set(record) != set(NAMES) for record in document["records"]):
+            raise Unreadable("vectors as well, or another column")
+        vectors = [[record[name] for name in NAMES] for record in document["records"]]
+    else:
+        vectors = document["vectors"]
+    numbers_only(vectors)
+    return vectors, document.get("version")
 
 
 def in_query(sample: Sample) -> int | None:

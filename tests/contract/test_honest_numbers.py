@@ -56,7 +56,7 @@ def spans(manifest: Manifest) -> tuple[NDArray[np.float64], NDArray[np.float64]]
         if isinstance(feature, NumericFeature):
             found.append((feature.minimum, feature.maximum))
         else:
-            found += [(0.0, 1.0)] * len(feature.categories)
+            found += [(0.0, 1.0)] * len(feature.columns)
     ranges = np.array(found)
     width = ranges[:, 1] - ranges[:, 0]
     return ranges, np.where(width > 0, width, 1.0)

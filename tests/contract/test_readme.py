@@ -20,7 +20,7 @@ from training.__main__ import parser
 from training.experiments import EXPERIMENTS
 
 README = (ROOT / "README.md").read_text()
-TWO_COMMANDS, REQUEST, CSV, INFERENCE, DEPLOY, TRAINING, REPRODUCTION = re.findall(
+TWO_COMMANDS, REQUEST, RECORDS, CSV, INFERENCE, DEPLOY, TRAINING, REPRODUCTION = re.findall(
     r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
 )
 (TRITON,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -53,6 +53,8 @@ def test_make_serve_answers_the_documented_request(tmp_path: Path) -> None:
     with serving(tmp_path / "log", [*MAKE, "serve"]) as server, server.client() as client:
         answer = send(REQUEST, str(client.base_url.port)).json()
         named = send(CSV, str(client.base_url.port)).json()
+        raw = send(RECORDS, str(client.base_url.port)).json()
+    assert (raw["dataset"], len(raw["scores"]), len(raw["anomalies"])) == ("kddcup99", 1, 1)
     assert named["scores"] == answer["scores"][1:]
     assert answer.pop("scores") == pytest.approx(ANSWER["scores"], rel=1e-4, abs=1e-4)
     assert answer == {name: value for name, value in ANSWER.items() if name != "scores"}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import DatasetNotFound, StartError, VersionNotFound
-from service.folders import find_folder, look_at
+from service.folders import find_folder, find_version, look_at
 from tests.service.versions import copy_version
 
 
@@ -24,6 +24,29 @@ def test_a_folder_that_is_not_there_is_named(models: Path) -> None:
         find_folder(models, "thyroid", 2)
     with pytest.raises(StartError, match="nowhere: can't be read"):
         find_folder(models / "nowhere", "thyroid")
+
+
+def test_a_version_is_found_by_its_folder_or_its_dataset_s(
+    models: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = copy_version(folder, 10)
+    assert find_version(models / "thyroid") == find_version(newest) == find_version(newest, 10) == newest
+    assert find_version(models / "thyroid", 1) == find_version(folder) == folder
+    monkeypatch.chdir(models / "thyroid")
+    assert find_version(Path()) == find_version(Path("10")) == newest
+
+
+def test_a_folder_that_is_no_model_is_named(models: Path, folder: Path) -> None:
+    with pytest.raises(StartError, match="models/nothing: there is no such folder of a model"):
+        find_version(models / "nothing")
+    with pytest.raises(StartError, match=r"scorer\.onnx: there is no such folder of a model"):
+        find_version(folder / "scorer.onnx")
+    with pytest.raises(StartError, match="thyroid/1: is the folder of version 1, expected one of version 2"):
+        find_version(folder, 2)
+    with pytest.raises(StartError, match="thyroid/new: is called 'new', expected a version as the folder's name"):
+        find_version(folder.rename(models / "thyroid" / "new"))
+    with pytest.raises(DatasetNotFound, match='No model for dataset "thyroid"'):
+        find_version(models / "thyroid")
 
 
 def test_every_change_of_a_folder_changes_its_look(folder: Path) -> None:

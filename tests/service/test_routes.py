@@ -178,8 +178,10 @@ def test_the_docs_page_needs_no_other_host(client: TestClient) -> None:
 def test_openapi_describes_requests_answers_and_errors(client: TestClient) -> None:
     openapi = client.get("/openapi.json").json()
     score = openapi["paths"]["/score"]["post"]
-    schema = score["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"dataset", "version", "vectors"}
+    vectors, records = score["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert set(vectors["properties"]) == {"dataset", "version", "vectors"}
+    assert set(records["properties"]) == {"dataset", "version", "records"}
+    assert vectors["additionalProperties"] is records["additionalProperties"] is False
     assert set(score["requestBody"]["content"]) == set(FORMATS)
     assert set(score["responses"]["200"]["content"]) == set(FORMATS)
     assert [parameter["name"] for parameter in score["parameters"]] == ["dataset", "version"]
@@ -189,12 +191,13 @@ def test_openapi_describes_requests_answers_and_errors(client: TestClient) -> No
     assert "HTTPValidationError" not in openapi["components"]["schemas"]
 
 
-def test_the_documented_example_works(client: TestClient) -> None:
+def test_the_documented_examples_work(client: TestClient) -> None:
     for path, operations in client.get("/openapi.json").json()["paths"].items():
         for method, operation in operations.items():
             if method == "post" and "requestBody" in operation and "{" not in path:
-                example = operation["requestBody"]["content"]["application/json"]["example"]
-                assert client.post(path, json=example).status_code == 200, path
+                examples = operation["requestBody"]["content"]["application/json"]["examples"]
+                for name, example in examples.items():
+                    assert client.post(path, json=example["value"]).status_code == 200, (path, name)
 
 
 def test_every_reference_of_openapi_leads_somewhere(client: TestClient) -> None:

@@ -19,6 +19,7 @@ from training.fitting import (
     Member,
     Progress,
     Run,
+    Stopping,
     fit,
     flattened,
 )
@@ -34,7 +35,7 @@ def x() -> Tensor:
     return small_rows()
 
 
-def member(x: Tensor, settings: Settings = SETTINGS, seed: int = 0) -> Member:
+def member(x: Tensor, settings: Settings = SETTINGS, seed: int = 0) -> Member[MixtureAutoencoder]:
     return Member(build("RaDOGAGA", x, settings, seed), torch.arange(len(x)), seed)
 
 
@@ -208,7 +209,7 @@ def test_a_loss_that_overflows_stops_the_fit(x: Tensor) -> None:
 SPLITS = [torch.arange(400) + 20 * number for number in range(5)]
 
 
-def members(settings: Settings, x: Tensor, numbers: Sequence[int]) -> list[Member]:
+def members(settings: Settings, x: Tensor, numbers: Sequence[int]) -> list[Member[MixtureAutoencoder]]:
     return [Member(build("RaDOGAGA", x[SPLITS[i]], settings, i), SPLITS[i], i) for i in numbers]
 
 
@@ -242,7 +243,7 @@ def test_a_stack_is_interrupted_and_resumed_with_its_failures(x: Tensor, tmp_pat
     broken = torch.cat([x, torch.full((1, 6), float("nan"))])
     checkpoint = tmp_path / "fit.pt"
 
-    def pair() -> list[Member]:
+    def pair() -> list[Member[MixtureAutoencoder]]:
         sound, failing = members(SETTINGS, x, [0, 1])
         return [sound, Member(failing.method, torch.cat([failing.rows[1:], torch.tensor([len(x)])]), 1)]
 
@@ -286,7 +287,7 @@ def test_weights_are_averaged_over_the_last_steps(x: Tensor, monkeypatch: pytest
     seen: list[Tensor] = []
     advance = Run.advance
 
-    def watch(run: Run) -> Progress:
+    def watch(run: Run[MixtureAutoencoder]) -> Progress:
         progress = advance(run)
         seen.append(run.parameters[0].detach().clone())
         return progress
@@ -302,3 +303,58 @@ def test_a_fitted_model_computes_in_float64(x: Tensor) -> None:
     method = fit_alone(x, SETTINGS)
     assert all(parameter.dtype == torch.float64 for parameter in method.parameters())
     assert method.score(x[:5]).dtype == torch.float64
+
+
+class TestStopping:
+    """A fit that looks at held-out rows ends with the best weights it has seen."""
+
+    settings = replace(SETTINGS, epochs=200)
+
+    def held(self, x: Tensor, seed: int = 0) -> Member[MixtureAutoencoder]:
+        rows = torch.arange(len(x) - 100)
+        return Member(build("RaDOGAGA", x[rows], self.settings, seed), rows, seed, torch.arange(len(x) - 100, len(x)))
+
+    def test_it_ends_once_nothing_gets_better(self, x: Tensor) -> None:
+        steps: list[int] = []
+        stopping = Stopping(every=5, patience=2, least=1e9)
+        assert not fit([self.held(x)], x, self.settings, stopping=stopping, observer=lambda p: steps.append(p.step))
+        assert steps == list(range(1, 11))
+
+    def test_the_weights_are_those_with_the_least_held_out_loss(self, x: Tensor) -> None:
+        seen: list[float] = []
+
+        def observe(progress: Progress) -> None:
+            if progress.held_out is not None:
+                seen.append(progress.held_out)
+
+        run = Run([self.held(x)], x, self.settings, Stopping(every=4, patience=5))
+        while not run.done:
+            observe(run.advance())
+        assert run.watch is not None
+        first = float(run.watch.least)
+        run.finish()
+        again = Run([self.held(x)], x, self.settings, Stopping(every=4, patience=5))
+        again.weights.data.copy_(run.weights.data)
+        assert again.watch is not None
+        assert float(again.watch.look(again.method, again.weights)) == pytest.approx(first, rel=1e-6)
+        assert first <= min(seen) + 1e-3
+
+    def test_a_member_at_rest_waits_for_the_others(self, x: Tensor) -> None:
+        run = Run([self.held(x, 0), self.held(x, 1)], x, self.settings, Stopping(every=1, patience=3))
+        assert run.watch is not None
+        run.watch.waited = torch.tensor([3, 0])
+        assert not run.done
+        run.watch.waited = torch.tensor([3, 3])
+        assert run.done
+
+    def test_a_resumed_fit_equals_an_uninterrupted_one(self, x: Tensor, tmp_path: Path) -> None:
+        stopping, checkpoint = Stopping(every=5, patience=3), tmp_path / "fit.pt"
+        whole = self.held(x)
+        assert not fit([whole], x, self.settings, stopping=stopping)
+        with pytest.raises(FitInterrupted, match="stopped after step 12"):
+            fit([self.held(x)], x, self.settings, stopping=stopping, observer=InterruptAt(12), checkpoint=checkpoint)
+        resumed = self.held(x)
+        assert not fit([resumed], x, self.settings, stopping=stopping, checkpoint=checkpoint, resume=True)
+        assert same(whole.method, resumed.method)
+        with pytest.raises(FitError, match="is of a fit with stopping"):
+            fit([self.held(x)], x, self.settings, checkpoint=checkpoint, resume=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from training.densities.mixture import GaussianMixture
 from training.draws import Draws
 from training.preprocessing import Scaler
 
@@ -21,6 +22,7 @@ class Method(nn.Module, ABC):
     """
 
     scaler: Scaler
+    density: GaussianMixture
     latent: int
 
     @abstractmethod

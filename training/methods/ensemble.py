@@ -7,7 +7,6 @@ from torch import Tensor
 
 from training.draws import Draws
 from training.methods.base import Losses, Method, by_parts
-from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.methods.stacking import stack
 
 SMALLEST_RANGE = 1e-9
@@ -29,7 +28,7 @@ class Ensemble(Method):
     medians: Tensor
     ranges: Tensor
 
-    def __init__(self, members: Sequence[MixtureAutoencoder]) -> None:
+    def __init__(self, members: Sequence[Method]) -> None:
         super().__init__()
         self.first = members[0]
         self.scaler = self.first.scaler

@@ -7,9 +7,9 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from training.methods.mixture_autoencoder import MixtureAutoencoder
+from training.methods.base import Method
 
-M = TypeVar("M", bound=MixtureAutoencoder)
+M = TypeVar("M", bound=Method)
 
 
 def stack(methods: Sequence[M]) -> M:

@@ -6,7 +6,7 @@ from contextlib import suppress
 import numpy as np
 
 from service.errors import ServiceError
-from service.formats import FORMATS, Body
+from service.formats import FORMATS, Body, RecordsRequest
 from service.formats.rows import Context
 from service.graphs import Matrix
 
@@ -18,7 +18,9 @@ VALUES = np.array([[1.5, -2.0, 3.0], [0.25, 5e-3, 1e6]], dtype=np.float32)
 
 def read(media_type: str, body: Body, query: bytes = QUERY, max_rows: int = 100) -> Matrix:
     """Reads a body of a format into the matrix for `COLUMNS`."""
-    return FORMATS[media_type].read(body, Context(query, "vectors", max_rows)).matrix(COLUMNS)
+    request = FORMATS[media_type].read(body, Context(query, "vectors", max_rows))
+    assert not isinstance(request, RecordsRequest)
+    return request.matrix(COLUMNS)
 
 
 def read_changed(media_type: str, whole: bytes, seed: int) -> None:

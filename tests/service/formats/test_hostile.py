@@ -16,6 +16,7 @@ from service.detector import Detector
 from service.errors import InvalidField, MalformedBody, ServiceError, TooManyRows
 from service.exchange import SCORE
 from service.formats import json as json_format
+from service.formats.json import JsonRows
 from service.formats.rows import Body, Context
 from service.v2 import bodies
 from service.v2.models import Model
@@ -115,7 +116,7 @@ def test_headers_of_npy_are_not_repeated_at_length_nor_with_addresses(header: st
     assert not re.search("0x[0-9a-f]{4}", str(caught.value))
 
 
-MODEL = Model("thyroid", SCORE, cast(Detector, SimpleNamespace(columns=COLUMNS)))
+MODEL = Model("thyroid", SCORE, cast(Detector, SimpleNamespace(columns=COLUMNS, p_values=None)))
 
 
 def infer(rest: bytes, shape: bytes = b"[1, 3]") -> np.ndarray:
@@ -158,5 +159,7 @@ def test_long_bodies_of_the_protocol_have_few_brackets(rest: bytes) -> None:
 def test_the_bracket_rule_leaves_room_for_all_rows_and_more() -> None:
     rows = [[1, 2, None]] * 16384
     text = orjson.dumps({"dataset": "a", "vectors": rows, "version": None}) + b" " * MB
+    request = json_format.read(text, Context(b"", "vectors", 16384))
+    assert isinstance(request, JsonRows)
     with pytest.raises(ServiceError, match="is null"):
-        json_format.read(text, Context(b"", "vectors", 16384)).matrix(("a", "b", "c"))
+        request.matrix(("a", "b", "c"))

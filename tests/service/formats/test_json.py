@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import InvalidField, MalformedBody, ServiceError, TooManyRows
 from service.formats import json as json_format
-from service.formats.json import strict_document, strict_matrix
+from service.formats.json import JsonRows, strict_document, strict_matrix
 from service.formats.rows import Context
 from service.graphs import Matrix
 
@@ -21,7 +21,9 @@ def context(max_rows: int = 100) -> Context:
 
 
 def read(body: str) -> Matrix:
-    return json_format.read(body.encode(), context()).matrix(COLUMNS)
+    request = json_format.read(body.encode(), context())
+    assert isinstance(request, JsonRows)
+    return request.matrix(COLUMNS)
 
 
 def read_strictly(body: str) -> Matrix:

@@ -85,13 +85,21 @@ def test_a_wrong_command_is_refused(arguments: list[str], error: str, score: Sco
     assert error in done.errors
 
 
-def test_the_dataset_and_the_folder_must_be_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: --out"),
+        (["--out", "y"], "one of the arguments --dataset --model is required"),
+        (["--out", "y", "--dataset", "thyroid", "--model", "models"], "--model: not allowed with argument --dataset"),
+    ],
+)
+def test_the_model_and_the_place_for_the_scores_must_be_said(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["service", "score", "x.parquet"])
+    monkeypatch.setattr(sys, "argv", ["service", "score", "x.parquet", *words])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert "the following arguments are required: --dataset, --out" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_wrong_setting_is_named(score: Score, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

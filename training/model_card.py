@@ -1,0 +1,159 @@
+"""A model's card: what it was fitted on and how, what its scores look like, and what its threshold promises."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from training.datasets.base import Rows
+from training.own_tables import OwnModel
+
+CARD, CURVE, HISTOGRAM = "model_card.md", "learning_curve.png", "scores.png"
+
+MOST_FEATURES = 100
+"""Features that a card lists, at most."""
+
+LONGEST_CELL = 120
+DOTS_PER_INCH = 110
+BINS = 60
+SHOWN = 0.999
+"""The share of the calibration scores that the histogram's range is of, at least."""
+
+
+def write_card(
+    model: OwnModel, manifest: Mapping[str, Any], calibration: Rows, held_out: Rows, anomalies: Rows, folder: Path
+) -> None:
+    """Writes a model's card and its two pictures.
+
+    Arguments:
+        model: The model.
+        manifest: What its folder's manifest says.
+        calibration: Scores (N,) of the calibration rows.
+        held_out: Scores (H,) of rows that neither the fit nor the threshold comes from, but the fit's end does.
+        anomalies: Scores (A,) of labelled anomalies.
+        folder: Where to.
+    """
+    draw_curves(model, folder / CURVE)
+    draw_scores(calibration, anomalies, manifest["threshold"], folder / HISTOGRAM)
+    (folder / CARD).write_text("\n".join(lines_of(model, manifest, held_out, anomalies)) + "\n")
+
+
+def lines_of(model: OwnModel, manifest: Mapping[str, Any], held_out: Rows, anomalies: Rows) -> list[str]:
+    """Returns the lines of a card."""
+    parts, plan = model.fit.parts, model.fit.plan
+    first = plan.settings[0]
+    calibration, threshold = manifest["calibration"], manifest["threshold"]
+    flagged = float(np.mean(held_out.astype(np.float64) >= threshold))
+    text = [
+        f"# {model.name}, version {manifest['version']}",
+        "",
+        "RaDOGAGA, fitted by `python -m training fit` without settings by hand.",
+        "",
+        "## Data",
+        "",
+        f"- sha256 of the table: `{model.sha256}`",
+        f"- rows: {len(parts.fitted):,} fitted, {len(parts.held_out):,} held out to tell when to stop, "
+        f"{len(parts.calibration):,} for the calibration",
+        f"- {len(model.encoder.features)} columns, which are {len(model.encoder.columns)} values of a row",
+    ]
+    if manifest["ignored"]:
+        text.append(f"- not used: {', '.join(f'`{name}`' for name in manifest['ignored'])}")
+    text += ["", "| column | kind | of it |", "|---|---|---|"]
+    for feature in model.encoder.features[:MOST_FEATURES]:
+        text.append(f"| {cell(feature['name'])} | {feature['kind']} | {cell(about(feature))} |")
+    if len(model.encoder.features) > MOST_FEATURES:
+        text.append(f"| and {len(model.encoder.features) - MOST_FEATURES} more | | |")
+    text += [
+        "",
+        "## Settings, found from the data",
+        "",
+        f"- latent: {first.latent} of {len(model.encoder.columns)} directions; lambda1 = lambda2 = {first.lambda1:g}, "
+        "every feature scaled to variance 1",
+        f"- {len(plan.settings)} members with mixtures of {', '.join(str(one.components) for one in plan.settings)} "
+        "components; the score is the mean of their scaled energies",
+        f"- hidden layers {' and '.join(map(str, first.hidden))}, batches of {first.batch_size}, seed {model.seed}",
+        "",
+        f"![Loss of held-out rows]({CURVE})",
+        "",
+        "## Decisions",
+        "",
+        f"- threshold {threshold:.6g}: {rule_of(calibration)}",
+        f"- measured: {100 * flagged:.2f} % of the {len(held_out):,} held-out rows are called anomalies",
+        f"- p-values: conformal, from {manifest['p_values']['rows']:,} calibration rows; of rows drawn as these were, "
+        "at most a share a has a p-value of at most a",
+        "",
+        f"![Scores of calibration rows]({HISTOGRAM})",
+    ]
+    if len(anomalies):
+        found = manifest["provenance"]["metrics"]["shipped_threshold"]
+        text += [
+            "",
+            f"Of {len(anomalies):,} labelled anomalies that the fit has not seen, beside the calibration rows: AUROC "
+            f"{found['auroc']:.4f}, average precision {found['average_precision']:.4f}, recall {found['recall']:.4f}, "
+            f"precision {found['precision']:.4f}.",
+        ]
+    return text
+
+
+def about(feature: Mapping[str, Any]) -> str:
+    """Says what a feature's values were in training."""
+    missing = ", may be missing" if feature.get("missing") else ""
+    if feature["kind"] == "numeric":
+        return f"{feature['minimum']:g} to {feature['maximum']:g}{missing}"
+    if feature["kind"] == "categorical":
+        return f"{', '.join(feature['categories'])}{', others' if feature.get('other') else ''}{missing}"
+    if feature["kind"] == "timestamp":
+        return f"{', '.join(feature['parts'])}{missing}"
+    return f"true or false{missing}"
+
+
+def cell(text: str) -> str:
+    """Makes text fit a cell of a Markdown table."""
+    shown = text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}..."
+    return shown.replace("|", "\\|").replace("\n", " ")
+
+
+def rule_of(calibration: Mapping[str, Any]) -> str:
+    """Says how a threshold was chosen, and what it promises."""
+    rows, flagged = calibration["rows"], calibration["flagged"]
+    counted = f"{flagged:,} of the {rows:,} calibration rows reach it"
+    if calibration["rule"] == "contamination":
+        return (
+            f"the highest scores of the calibration rows, {100 * calibration['contamination']:g} % of them; {counted}"
+        )
+    rate = calibration["false_positive_rate"]
+    return f"of normal rows at most {100 * rate:.3g} % reach it, on average over calibration splits; {counted}"
+
+
+def draw_curves(model: OwnModel, path: Path) -> None:
+    """Draws the held-out loss of each member over its steps."""
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for settings, curve in zip(model.fit.plan.settings, model.fit.curves, strict=True):
+        steps, losses = zip(*curve, strict=True) if curve else ((), ())
+        axes.plot(steps, losses, label=f"{settings.components} components")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss of held-out rows, nats per row")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
+
+
+def draw_scores(calibration: Rows, anomalies: Rows, threshold: float, path: Path) -> None:
+    """Draws how calibration scores are distributed, and labelled anomalies', with the threshold."""
+    upper = max(threshold, float(np.quantile(calibration, SHOWN)))
+    lower = float(calibration.min())
+    upper += 0.25 * (upper - lower)
+    bins = np.linspace(lower, upper, BINS).tolist()
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(np.clip(calibration, lower, upper), bins, density=True, alpha=0.7, label="calibration rows")
+    if len(anomalies):
+        axes.hist(np.clip(anomalies, lower, upper), bins, density=True, alpha=0.6, label="labelled anomalies")
+    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.4g}")
+    axes.set_xlabel("score; what lies beyond is in the last bar")
+    axes.set_ylabel("density")
+    axes.legend()
+    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
