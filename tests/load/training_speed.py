@@ -31,6 +31,7 @@ from training.experiments.sweep import MEMBERS_AT_ONCE, MEMBERS_OF_SMALL_TABLES
 from training.fitting import Member, Run
 from training.jobs import build
 from training.memory import keep_freed_memory
+from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.settings import DEFAULT_H, Settings, named
 
 SHAPES = {"thyroid": (2048, 6), "arrhythmia": (256, 274), "kddcup99": (2048, 121)}
@@ -52,7 +53,7 @@ def members_of(name: str) -> int:
     return MEMBERS_AT_ONCE.get(name, MEMBERS_OF_SMALL_TABLES)
 
 
-def stacked(name: str, settings: Settings, members: int) -> Run:
+def stacked(name: str, settings: Settings, members: int) -> Run[MixtureAutoencoder]:
     """Starts a fit of several models."""
     x = table_of(name)
     rows = torch.arange(len(x))

@@ -31,8 +31,8 @@ def x() -> NDArray[np.float64]:
 def frame() -> pl.DataFrame:
     draw = np.random.default_rng(0)
     city = draw.choice(["Bern", "Zug"], ROWS)
-    amount = np.where(city == "Bern", 20.0, 80.0) * draw.lognormal(0, 0.1, ROWS)
-    amount = [None if gap else value for value, gap in zip(amount.tolist(), draw.random(ROWS) < 0.1, strict=True)]
+    typical = np.where(city == "Bern", 20.0, 80.0) * draw.lognormal(0, 0.1, ROWS)
+    amount = [None if gap else value for value, gap in zip(typical.tolist(), draw.random(ROWS) < 0.1, strict=True)]
     return pl.DataFrame({"id": np.arange(ROWS), "city": city, "amount": amount, "online": draw.random(ROWS) < 0.5})
 
 

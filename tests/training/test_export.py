@@ -79,6 +79,7 @@ def test_the_mixture_file_of_an_ensemble_explains_its_score(
     with np.load(exported_ensemble / "mixture.npz") as arrays:
         mixture = {name: arrays[name] for name in arrays.files}
     assert isinstance(fitted_ensemble.method, Ensemble)
+    assert isinstance(fitted_ensemble.method.stacked, MixtureAutoencoder)
     x, expected = torch.from_numpy(fitted_ensemble.dataset.x[fitted_ensemble.split.test][:50]), np.zeros(50)
     with torch.no_grad():
         y, scores = fitted_ensemble.method.stacked.scored_features(x).numpy(), fitted_ensemble.method.score(x).numpy()

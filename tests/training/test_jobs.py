@@ -12,6 +12,7 @@ from training.datasets.base import Dataset, protocol_a
 from training.fitting import FitError
 from training.jobs import FittedModel, run, run_together
 from training.methods.ensemble import Ensemble
+from training.methods.mixture_autoencoder import MixtureAutoencoder
 
 
 def fitted(monkeypatch: pytest.MonkeyPatch, x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> FittedModel:
@@ -54,6 +55,7 @@ def test_the_members_of_an_ensemble_have_one_split_and_seeds_of_their_own(small_
     assert isinstance(first, FittedModel)
     assert isinstance(second, FittedModel)
     assert isinstance(first.method, Ensemble)
+    assert isinstance(first.method.stacked, MixtureAutoencoder)
     weights = first.method.stacked.encoder.last.weight
     assert len({tuple(own.flatten().tolist()) for own in weights}) == 3
     lower = first.method.stacked.scaler.offset

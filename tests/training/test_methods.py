@@ -121,6 +121,7 @@ def members(model: FittedModel) -> list[MixtureAutoencoder]:
     if isinstance(model.method, MixtureAutoencoder):
         return [model.method]
     assert isinstance(model.method, Ensemble)
+    assert isinstance(model.method.first, MixtureAutoencoder)
     found = [copy.deepcopy(model.method.first) for _ in model.method.medians]
     unstack(model.method.stacked, found)
     return found

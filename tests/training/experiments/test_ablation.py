@@ -28,6 +28,7 @@ from training.experiments.records import Metrics, Record, record_of
 from training.fitting import Member, Observer, fit
 from training.jobs import FittedModel, Job
 from training.methods.base import Method
+from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.settings import DEFAULT_H, Settings
 
 
@@ -81,7 +82,13 @@ def test_the_two_fits_start_apart_and_do_not_see_the_held_out_rows(
     judge = ablation.judge
 
     def noting_fit(
-        members: list[Member], x: Tensor, settings: Settings, *, observer: Observer, checkpoint: Path, resume: bool
+        members: list[Member[MixtureAutoencoder]],
+        x: Tensor,
+        settings: Settings,
+        *,
+        observer: Observer,
+        checkpoint: Path,
+        resume: bool,
     ) -> object:
         seen.extend((member.seed, rows_of(x[member.rows])) for member in members)
         return fit(members, x, settings, observer=observer, checkpoint=checkpoint, resume=resume)
