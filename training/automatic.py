@@ -21,6 +21,9 @@ The latent's noise is then noise of variance 1 / (2 lambda), 0.02, in a feature:
 SMALLEST_VARIANCE = 0.25
 """Directions with less variance than this share of 1 / lambda are left to the distortion."""
 
+SMALLEST_BINARY = 0.3
+"""The least standard deviation that 0 and 1 are given, that of a one in each ten rows."""
+
 MOST_LATENT = 64
 MOST_COMPONENTS = 32
 ROWS_PER_COMPONENT = 20
@@ -41,6 +44,9 @@ WIDTH = 64
 
 LOOKS, PATIENCE = 100, 10
 """How often a fit looks at the held-out rows, and for how many of these it waits for better."""
+
+STANDARD_ERRORS = 2.0
+"""By so many the fit has to be better than the linear start, or that is kept."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ def plan(x: Tensor, held_out: Tensor, seed: int) -> Plan:
     the least rate of held-out latents in the linear case; members have half as many, as many and twice as many, because
     a mean over them is better than any one of them.
     """
-    scaler = Scaler.standardised(x)
+    scaler = scaler_for(x)
     centre, variances, directions = principal(scaler(x))
     latent = int((variances > SMALLEST_VARIANCE / LAMBDA).sum().clamp(1, MOST_LATENT))
     z, z_held_out = (
@@ -96,7 +102,12 @@ def plan(x: Tensor, held_out: Tensor, seed: int) -> Plan:
                 residuals=False,
             )
         )
-    return Plan(settings, Stopping(every=max(5, steps // LOOKS), patience=PATIENCE))
+    return Plan(settings, Stopping(every=max(5, steps // LOOKS), patience=PATIENCE, errors=STANDARD_ERRORS))
+
+
+def scaler_for(x: Tensor) -> Scaler:
+    """Returns the scaler of a fit to training rows (N, M)."""
+    return Scaler.standardised(x, SMALLEST_BINARY)
 
 
 def most_components(rows: int, latent: int) -> int:

@@ -28,6 +28,7 @@ SMALLEST_BATCH = 20
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 CHECKPOINT_KEYS = {"fit", "step", "failures", "weights", "average", "optimizer", "schedule", "draws", "stopping"}
+WATCHED = ("least", "waited", "first", "first_losses", "best", "best_losses")
 
 
 class FitError(Exception):
@@ -89,11 +90,15 @@ class Stopping:
         every: Steps between two looks at the held-out rows.
         patience: Looks without a lower loss after which a member is done; the fit ends with its last member.
         least: By how much, in nats per row, a loss has to be lower to be so.
+        errors: By how many standard errors of that difference the loss has to be lower in the end than it was at first;
+            if it isn't, the weights stay what they were at first. With few held-out rows a fit that is worse than its
+            start may look better than it.
     """
 
     every: int
     patience: int
     least: float = 1e-3
+    errors: float = 0.0
 
 
 def fit(
@@ -280,7 +285,7 @@ class Run(Generic[M]):
         """Hands the weights back to the members, freezes their densities and checks that all rows have a score."""
         with torch.no_grad():
             if self.watch:
-                self.weights.copy_(self.watch.best)
+                self.weights.copy_(self.watch.chosen())
             elif self.settings.averaging > 0:
                 self.weights.copy_(self.average)
         unstack(self.method, [member.method for member in self.members])
@@ -293,12 +298,12 @@ class Run(Generic[M]):
         return self.failures
 
     def freeze(self, member: Member[M]) -> None:
-        """Turns a member into float64, computes its density over all its rows, and scores them.
+        """Turns a member into float64, computes its density over all its rows, also held-out ones, and scores them.
 
         Raises:
             FitError: A covariance is singular, or a row has no finite score.
         """
-        x = self.x[member.rows]
+        x = self.x[member.rows if member.held_out is None else torch.cat([member.rows, member.held_out])]
         try:
             member.method.double().fit_density(x)
         except LinAlgError as error:
@@ -394,7 +399,8 @@ class Watch(Generic[M]):
         self.x = torch.stack([x[own] for own in rows]).mT.contiguous().mT
         self.least = torch.full((len(members),), math.inf)
         self.waited = torch.zeros(len(members), dtype=torch.int64)
-        self.best = torch.empty(0)
+        self.first = self.best = torch.empty(0)
+        self.first_losses = self.best_losses = torch.empty(0)
 
     @property
     def at_rest(self) -> set[int]:
@@ -407,23 +413,32 @@ class Watch(Generic[M]):
 
         The noise is the same every time.
         """
-        losses = method.losses(self.x, Draws(self.seeds))
-        found = torch.stack([term.mean(dim=-1) for term in losses.values()]).sum(dim=0).to(self.least.dtype)
+        losses = torch.stack(list(method.losses(self.x, Draws(self.seeds)).values())).sum(dim=0)
+        found = losses.mean(dim=-1).to(self.least.dtype)
         lower = found < self.least - self.stopping.least
-        self.best = (
-            torch.where(lower[:, None], weights.detach(), self.best) if len(self.best) else weights.detach().clone()
-        )
+        if not len(self.first):
+            self.first = self.best = weights.detach().clone()
+            self.first_losses = self.best_losses = losses
+        self.best = torch.where(lower[:, None], weights.detach(), self.best)
+        self.best_losses = torch.where(lower[:, None], losses, self.best_losses)
         self.least = torch.where(lower, found, self.least)
         self.waited = torch.where(lower, 0, self.waited + 1)
         return found
 
+    def chosen(self) -> Tensor:
+        """Returns each member's best weights (S, P), or its first ones where those are not better by enough."""
+        gains = self.first_losses - self.best_losses
+        enough = self.stopping.errors * gains.std(dim=-1) / math.sqrt(gains.shape[-1])
+        return torch.where((gains.mean(dim=-1) > enough)[:, None], self.best, self.first)
+
     def state(self) -> dict[str, Tensor]:
         """Returns what `restore` takes to go on from here."""
-        return {"least": self.least, "waited": self.waited, "best": self.best}
+        return {name: getattr(self, name) for name in WATCHED}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Goes back to where `state` was taken."""
-        self.least, self.waited, self.best = state["least"], state["waited"], state["best"]
+        for name in WATCHED:
+            setattr(self, name, state[name])
 
 
 def permutation(seed: int, epoch: int, rows: int) -> Tensor:

@@ -41,10 +41,20 @@ class Scaler(nn.Module):
         return cls(lower.expand(x.shape[1]).clone(), (upper - lower).expand(x.shape[1]).clone())
 
     @classmethod
-    def standardised(cls, x: Tensor) -> "Scaler":
-        """Scales each feature to mean 0 and variance 1 over rows of shape (N, M)."""
+    def standardised(cls, x: Tensor, smallest_binary: float = 0.0) -> "Scaler":
+        """Scales each feature to mean 0 and variance 1 over rows of shape (N, M).
+
+        Arguments:
+            x: The rows.
+            smallest_binary: The least standard deviation that a feature of two values is given, in units of their
+                distance. Where hardly any row has the other value, the rows that have it would otherwise be nothing
+                but that.
+        """
         width, offset = torch.std_mean(x.double(), dim=0, correction=0)
-        return cls(offset.to(x.dtype), torch.where(x.amax(dim=0) > x.amin(dim=0), width, 0.0).to(x.dtype))
+        lower, upper = x.amin(dim=0), x.amax(dim=0)
+        two = ((x == lower) | (x == upper)).all(dim=0)
+        width = torch.where(two, width.maximum(smallest_binary * (upper - lower)), width)
+        return cls(offset.to(x.dtype), torch.where(upper > lower, width, 0.0).to(x.dtype))
 
     @property
     def features(self) -> int:

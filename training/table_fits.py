@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.automatic import Plan, plan
+from training.automatic import Plan, plan, scaler_for
 from training.datasets.base import Rows
 from training.fitting import SMALLEST_BATCH, FitError, Member, Progress, fit
 from training.methods.base import Method
 from training.methods.ensemble import Ensemble
 from training.methods.linear_start import LinearStartRaDOGAGA
-from training.preprocessing import Scaler
 
 FEWEST_ROWS = 50
 """With fewer there is nothing left to fit once some are held out and some are kept for the calibration."""
@@ -22,7 +21,10 @@ FEWEST_ROWS = 50
 FEWEST_TRAINED = SMALLEST_BATCH
 """Of fewer rows the linear start is all there is."""
 
-CALIBRATION, MOST_CALIBRATION = 0.2, 10_000
+CALIBRATION, MOST_CALIBRATION = 0.1, 10_000
+SMALL_CALIBRATION, ENOUGH_CALIBRATION = 0.125, 99
+"""Of few rows a larger share is kept for the calibration, until there are enough to promise one in a hundred."""
+
 HELD_OUT, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.1, 10, 5_000
 MOST_FITTED = 200_000
 """More rows than these hardly change a fit, and would only make it longer."""
@@ -73,7 +75,8 @@ def divide(rows: int, seed: int) -> Parts:
     if rows < FEWEST_ROWS:
         raise FitError(f"{rows} rows to fit, expected at least {FEWEST_ROWS}")
     order = np.random.default_rng(seed).permutation(rows)
-    calibration = min(MOST_CALIBRATION, round(CALIBRATION * rows))
+    small = min(ENOUGH_CALIBRATION, round(SMALL_CALIBRATION * rows))
+    calibration = min(MOST_CALIBRATION, max(small, round(CALIBRATION * rows)))
     held_out = min(MOST_HELD_OUT, max(FEWEST_HELD_OUT, round(HELD_OUT * rows)))
     first, second = calibration, calibration + held_out
     return Parts(order[second : second + MOST_FITTED], order[first:second], order[:first])
@@ -99,7 +102,7 @@ def fit_table(x: Rows, parts: Parts, seed: int = 0, observe: Observe | None = No
     for number, settings in enumerate(planned.settings):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + number)
-            method = LinearStartRaDOGAGA(Scaler.standardised(table[rows]), settings)
+            method = LinearStartRaDOGAGA(scaler_for(table[rows]), settings)
         method.start(table[rows], seed)
         if len(rows) < FEWEST_TRAINED:
             method.double().fit_density(table[rows])
@@ -121,7 +124,7 @@ def fit_table(x: Rows, parts: Parts, seed: int = 0, observe: Observe | None = No
     for method in methods:
         method.widen(max(settings.components for settings in planned.settings))
     ensemble = Ensemble(methods)
-    ensemble.fit_density(table[rows])
+    ensemble.fit_density(table[held_out])
     return TableFit(ensemble, parts, planned, curves)
 
 
