@@ -1,12 +1,15 @@
 """RaDOGAGA for Python: an estimator with scikit-learn's conventions of names, signs and labels."""
 
 import hashlib
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
@@ -19,7 +22,7 @@ from training.own_export import export_own
 from training.own_tables import DEFAULT_RATE, OwnModel, Rule
 from training.table_fits import FEWEST_ROWS, Parts, divide, fit_table
 from training.tables.base import ArrowTable
-from training.tables.encoding import Encoder, fit_encoder
+from training.tables.encoding import Encoder, fit_encoder, width_of
 from training.tables.errors import TableError
 from training.tables.inference import infer_schema
 from training.tables.schema import Schema
@@ -36,7 +39,8 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
 
     Arrays are taken as numbers, of which some may be NaN if some were in training. Of data frames with other columns
     than numbers (pandas, Polars, or whatever else gives Arrow columns) the kinds of columns are found out as
-    ``python -m training fit`` does, and identifiers and constants are left out.
+    ``python -m training fit`` does, and identifiers and constants are left out. Where a value is missing in a column
+    that had all of them in fit, its typical one stands for it, the median or the most frequent, with a warning.
 
     A part of the rows is held out: some tell when to stop, and the scores of others say what a score means. Fewer than
     50 rows are used for all of it, and nothing is promised then.
@@ -77,6 +81,7 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
         self._check_parameters()
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED))
         x = self._fit_rows(X)
+        self._encoder = replace(self._encoder, stand_ins=stand_ins(self._encoder, x))
         parts = divide(len(x), seed) if len(x) >= FEWEST_ROWS else whole(len(x))
         self._fitted = fit_table(x, parts, seed)
         self._x, self._seed = x, seed
@@ -110,7 +115,7 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
 
     def inverse_transform(self, X: ArrayLike) -> Rows:  # noqa: N803
         """Returns what the model makes of latents (N, L): values of its columns, which `columns` names, (N, K)."""
-        z = torch.from_numpy(np.asarray(X, dtype=np.float32))
+        z = torch.from_numpy(np.asarray(X, dtype=np.float64))
         with torch.no_grad():
             rows: Rows = self._method.decode(z).float().numpy()
         return rows
@@ -161,9 +166,24 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
         if self._schema is not None:
             if not is_table(X):
                 raise ValueError(f"X is a {type(X).__name__}, expected a data frame as in fit")
-            return encoded(self._encoder, ArrowTable(pa.table(X), "X", fewest=1))
+            return self._encoded(ArrowTable(pa.table(X), "X", fewest=1))
         values = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
-        return encoded(self._encoder, self._table(values))
+        return self._encoded(self._table(values))
+
+    def _encoded(self, table: ArrowTable) -> Rows:
+        """Encodes rows, and warns of gaps that are filled."""
+        for feature in self._encoder.features:
+            if not feature.get("missing"):
+                name = feature["name"]
+                gaps = sum(int(pc.sum(pc.is_null(part[0], nan_is_null=True)).as_py()) for part in table.batches([name]))
+                if gaps:
+                    warnings.warn(
+                        f"column {name} of X has no value in {gaps} rows, and had one in all of fit's: "
+                        "a typical one stands for it",
+                        UserWarning,
+                        stacklevel=4,
+                    )
+        return encoded(self._encoder, table)
 
     def _names(self) -> Sequence[str]:
         names = getattr(self, "feature_names_in_", None)
@@ -226,6 +246,23 @@ def features_of(values: NDArray[np.float64], names: Sequence[str]) -> list[dict[
             feature["missing"] = {"fill": float(np.median(present)), "indicator": True}
         features.append(feature)
     return features
+
+
+def stand_ins(encoder: Encoder, x: Rows) -> dict[str, Rows]:
+    """Returns by feature what its columns are in a typical row, of encoded rows (N, M).
+
+    Numbers have their median, categories and booleans what is most frequent, and moments the mean of their waves.
+    """
+    found, first = dict[str, Rows](), 0
+    for feature in encoder.features:
+        width = width_of(feature)
+        own = x[:, first : first + width]
+        typical = own.mean(axis=0) if feature["kind"] == "timestamp" else np.median(own, axis=0)
+        if feature["kind"] == "categorical":
+            typical = np.eye(width)[own.sum(axis=0).argmax()]
+        found[feature["name"]] = typical.astype(np.float32)
+        first += width
+    return found
 
 
 def encoded(encoder: Encoder, table: ArrowTable) -> Rows:

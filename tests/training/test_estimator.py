@@ -95,13 +95,34 @@ def test_latents_have_names_and_lead_back(fitted: RaDOGAGADetector, x: NDArray[n
     assert np.abs(back - x).mean() < 0.3 * np.abs(x).mean()
 
 
-def test_missing_numbers_are_taken_if_some_were_missing(x: NDArray[np.float64], fitted: RaDOGAGADetector) -> None:
+def test_missing_numbers_are_taken(x: NDArray[np.float64], fitted: RaDOGAGADetector) -> None:
     gaps = x.copy()
     gaps[::10, 1] = np.nan
     detector = RaDOGAGADetector(random_state=0).fit(gaps)
     assert np.isfinite(detector.score_samples(gaps)).all()
-    with pytest.raises(ValueError, match='X: row 0, column "x1" is null'):
-        fitted.score_samples(gaps)
+    filled = x.copy()
+    filled[::10, 1] = np.median(x[:, 1].astype(np.float32))
+    with pytest.warns(
+        UserWarning, match=f"column x1 of X has no value in {ROWS // 10} rows, and had one in all of fit"
+    ):
+        scores = fitted.score_samples(gaps)
+    np.testing.assert_array_equal(scores, fitted.score_samples(filled))
+
+
+@pytest.mark.parametrize(("column", "typical"), [("city", "Bern"), ("online", True), ("amount", None)])
+def test_what_is_missing_for_the_first_time_is_typical(
+    of_frame: RaDOGAGADetector, frame: pl.DataFrame, column: str, typical: object
+) -> None:
+    row = pl.DataFrame({"id": [7], "city": ["Zug"], "amount": [75.0], "online": [False]})
+    most = frame[column].mode(maintain_order=True)[0] if typical is not None else None
+    gap = row.with_columns(pl.lit(None).cast(frame.schema[column]).alias(column))
+    whole = row.with_columns(pl.lit(most).cast(frame.schema[column]).alias(column))
+    if typical is None:  # some amounts are missing in fit, too
+        assert np.isfinite(of_frame.score_samples(gap)).all()
+        return
+    with pytest.warns(UserWarning, match=f"column {column} of X has no value in 1 rows"):
+        scores = of_frame.score_samples(gap)
+    np.testing.assert_array_equal(scores, of_frame.score_samples(whole))
 
 
 def test_data_frames_are_taken_as_they_are(of_frame: RaDOGAGADetector, frame: pl.DataFrame) -> None:

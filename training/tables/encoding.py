@@ -5,7 +5,7 @@ the same values, to the bit.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,11 +53,14 @@ class Encoder:
         source: The table's name in errors.
         features: The features, in their order, as manifests have them.
         label: The labels, if there are any.
+        stand_ins: By feature, the values (W,) of its columns in rows where it is null and has no place for that. A
+            null is refused there if there are none.
     """
 
     source: str
     features: Sequence[Feature]
     label: Label | None = None
+    stand_ins: Mapping[str, Rows] = field(default_factory=dict)
 
     @property
     def inputs(self) -> list[str]:
@@ -85,9 +88,11 @@ class Encoder:
         first = 0
         for feature, width in zip(self.features, widths, strict=True):
             name = feature["name"]
-            WRITERS[feature["kind"]](
-                rows[first : first + width], batch.column(name), feature, Place(self.source, name, first_row)
-            )
+            part, place = rows[first : first + width], Place(self.source, name, first_row)
+            if name in self.stand_ins and not feature.get("missing"):
+                write_filled(part, batch.column(name), feature, place, self.stand_ins[name])
+            else:
+                WRITERS[feature["kind"]](part, batch.column(name), feature, place)
             first += width
         return np.ascontiguousarray(rows.T)
 
@@ -306,6 +311,16 @@ def write_missing(
         rows[-1] = null
     elif null.any():
         raise gap(cells, null, expected, place)
+
+
+def write_filled(rows: Rows, cells: Array, feature: Feature, place: Place, stand_in: Rows) -> None:
+    """Writes a feature's values, and what stands for them (W,) where they are missing."""
+    marked = {**feature, "missing": {"fill": 0.0, "indicator": True} if feature["kind"] == "numeric" else True}
+    written = np.zeros((len(rows) + 1, len(cells)), dtype=np.float32)
+    WRITERS[feature["kind"]](written, cells, marked, place)
+    null = written[-1] == 1
+    rows[:] = written[:-1]
+    rows[:, null] = stand_in[:, None]
 
 
 def gap(cells: Array, null: NDArray[np.bool_], expected: str, place: Place) -> BadCell:
