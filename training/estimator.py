@@ -26,7 +26,7 @@ from training.tables.encoding import Encoder, fit_encoder, width_of
 from training.tables.errors import TableError
 from training.tables.inference import infer_schema
 from training.tables.schema import Schema
-from training.thresholds import contamination_threshold, false_positive_rate_threshold, p_values, smallest_rate
+from training.thresholds import p_values
 
 LARGEST_SEED = 10**9
 
@@ -129,10 +129,6 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
         """
         check_is_fitted(self)
         place = Path(folder)
-        least = smallest_rate(len(self._calibration))
-        rule = (
-            Rule(max(self.false_positive_rate, least)) if self.contamination is None else Rule(None, self.contamination)
-        )
         model = OwnModel(
             place.name,
             self._schema,
@@ -140,9 +136,10 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
             self._x,
             self._x[:0],
             self._fitted,
-            rule,
+            self._rule(),
             self._seed,
             digest(self._x),
+            None if self.contamination is None else self._x,
         )
         return export_own(model, place.parent)
 
@@ -207,11 +204,12 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
         return energies
 
     def _threshold(self, x: Rows) -> float:
+        return self._rule().threshold(self._calibration if self.contamination is None else self._energies(x))
+
+    def _rule(self) -> Rule:
         if self.contamination is not None:
-            return contamination_threshold(self._energies(x), self.contamination)
-        return false_positive_rate_threshold(
-            self._calibration, max(self.false_positive_rate, smallest_rate(len(self._calibration)))
-        )
+            return Rule(contamination=self.contamination)
+        return Rule(self.false_positive_rate).possible(len(self._calibration))
 
     def _check_parameters(self) -> None:
         if self.contamination is not None and not 0 < self.contamination <= 0.5:

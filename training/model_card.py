@@ -1,6 +1,7 @@
 """A model's card: what it was fitted on and how, what its scores look like, and what its threshold promises."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from training.datasets.base import Rows
-from training.own_tables import OwnModel
+from training.own_tables import OwnModel, Rule
 
 CARD, CURVE, HISTOGRAM = "model_card.md", "learning_curve.png", "scores.png"
 
@@ -18,34 +19,32 @@ MOST_FEATURES = 100
 LONGEST_CELL = 120
 DOTS_PER_INCH = 110
 BINS = 60
+HALVINGS = 200
 SHOWN = 0.999
 """The share of the calibration scores that the histogram's range is of, at least."""
 
 
-def write_card(
-    model: OwnModel, manifest: Mapping[str, Any], calibration: Rows, held_out: Rows, anomalies: Rows, folder: Path
-) -> None:
+def write_card(model: OwnModel, manifest: Mapping[str, Any], calibration: Rows, anomalies: Rows, folder: Path) -> None:
     """Writes a model's card and its two pictures.
 
     Arguments:
         model: The model.
         manifest: What its folder's manifest says.
         calibration: Scores (N,) of the calibration rows.
-        held_out: Scores (H,) of rows that neither the fit nor the threshold comes from, but the fit's end does.
         anomalies: Scores (A,) of labelled anomalies.
         folder: Where to.
     """
     draw_curves(model, folder / CURVE)
     draw_scores(calibration, anomalies, manifest["threshold"], folder / HISTOGRAM)
-    (folder / CARD).write_text("\n".join(lines_of(model, manifest, held_out, anomalies)) + "\n")
+    (folder / CARD).write_text("\n".join(lines_of(model, manifest, calibration, anomalies)) + "\n")
 
 
-def lines_of(model: OwnModel, manifest: Mapping[str, Any], held_out: Rows, anomalies: Rows) -> list[str]:
-    """Returns the lines of a card."""
+def lines_of(model: OwnModel, manifest: Mapping[str, Any], scores: Rows, anomalies: Rows) -> list[str]:
+    """Returns the lines of a card, given scores (N,) of the calibration rows and (A,) of labelled anomalies."""
     parts, plan = model.fit.parts, model.fit.plan
     first = plan.settings[0]
     calibration, threshold = manifest["calibration"], manifest["threshold"]
-    flagged = float(np.mean(held_out.astype(np.float64) >= threshold))
+    measured = crossed(model.rule, scores)
     text = [
         f"# {model.name}, version {manifest['version']}",
         "",
@@ -80,7 +79,9 @@ def lines_of(model: OwnModel, manifest: Mapping[str, Any], held_out: Rows, anoma
         "## Decisions",
         "",
         f"- threshold {threshold:.6g}: {rule_of(calibration)}",
-        f"- measured: {100 * flagged:.2f} % of the {len(held_out):,} held-out rows are called anomalies",
+        f"- measured: {100 * measured.rate:.2f} % of one half of the calibration rows are called anomalies by the "
+        f"threshold of the other half, over {HALVINGS} random halvings; the standard deviation between them is "
+        f"{100 * measured.deviation:.2f} %",
         f"- p-values: conformal, from {manifest['p_values']['rows']:,} calibration rows; of rows drawn as these were, "
         "at most a share a has a p-value of at most a",
         "",
@@ -95,6 +96,25 @@ def lines_of(model: OwnModel, manifest: Mapping[str, Any], held_out: Rows, anoma
             f"precision {found['precision']:.4f}.",
         ]
     return text
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """What thresholds do to rows that they don't come from: the mean rate of flags, and its standard deviation."""
+
+    rate: float
+    deviation: float
+
+
+def crossed(rule: Rule, scores: Rows) -> Crossed:
+    """Measures a rule on halves of calibration scores (N,): by one half's threshold, the rate of flags in the other."""
+    draw, half = np.random.default_rng(0), len(scores) // 2
+    rates = []
+    for _ in range(HALVINGS):
+        order = draw.permutation(len(scores))
+        threshold = rule.possible(half).threshold(scores[order[:half]])
+        rates.append(np.mean(scores[order[half:]].astype(np.float64) >= threshold))
+    return Crossed(float(np.mean(rates)), float(np.std(rates)))
 
 
 def about(feature: Mapping[str, Any]) -> str:
@@ -118,11 +138,9 @@ def cell(text: str) -> str:
 def rule_of(calibration: Mapping[str, Any]) -> str:
     """Says how a threshold was chosen, and what it promises."""
     rows, flagged = calibration["rows"], calibration["flagged"]
-    counted = f"{flagged:,} of the {rows:,} calibration rows reach it"
+    counted = f"{flagged:,} of the {rows:,} rows that it comes from reach it"
     if calibration["rule"] == "contamination":
-        return (
-            f"the highest scores of the calibration rows, {100 * calibration['contamination']:g} % of them; {counted}"
-        )
+        return f"the highest {100 * calibration['contamination']:g} % of scores reach it; {counted}"
     rate = calibration["false_positive_rate"]
     return f"of normal rows at most {100 * rate:.3g} % reach it, on average over calibration splits; {counted}"
 

@@ -26,15 +26,9 @@ from training.export import (
 )
 from training.metrics import evaluate
 from training.model_card import write_card
-from training.own_tables import OwnModel
+from training.own_tables import OwnModel, Rule
 from training.tables.schema_file import write_schema
-from training.thresholds import (
-    contamination_threshold,
-    false_positive_rate_threshold,
-    p_values,
-    percentile_threshold,
-    score_bins,
-)
+from training.thresholds import p_values, percentile_threshold, score_bins
 
 FORMAT_VERSION = 3
 
@@ -63,7 +57,9 @@ def write_own(model: OwnModel, number: int, folder: Path) -> None:
         write_schema(model.schema, folder / "schema.toml")
     session = open_session(folder / "scorer.onnx")
     scores = run_in_batches(session, x[parts.calibration])
-    threshold, calibration = calibrate(model, scores)
+    threshold, calibration = calibrate(
+        model.rule, scores if model.deciding is None else run_in_batches(session, model.deciding)
+    )
     manifest = {
         "format_version": FORMAT_VERSION,
         "dataset": model.name,
@@ -82,27 +78,20 @@ def write_own(model: OwnModel, number: int, folder: Path) -> None:
         "sha256": UNSEALED,
     }
     write_manifest(manifest, folder / "manifest.json")
-    held_out = run_in_batches(session, x[parts.held_out])
     strange_scores = run_in_batches(session, model.anomalies) if len(model.anomalies) else scores[:0]
-    write_card(model, manifest, scores, held_out, strange_scores, folder)
+    write_card(model, manifest, scores, strange_scores, folder)
 
 
-def calibrate(model: OwnModel, scores: Rows) -> tuple[float, dict[str, Any]]:
-    """Returns the threshold that a model's rule and its calibration scores (N,) give, and how the manifest says so.
+def calibrate(rule: Rule, scores: Rows) -> tuple[float, dict[str, Any]]:
+    """Returns the threshold that a rule and scores (N,) give, and how the manifest says so.
 
     Raises:
         ValueError: So few rows can't promise the wanted rate.
     """
-    rule = model.rule
-    if rule.contamination is not None:
-        threshold = contamination_threshold(scores, rule.contamination)
-        described: dict[str, Any] = {"rule": "contamination", "contamination": rule.contamination}
-    else:
-        rate = rule.false_positive_rate
-        if rate is None:
-            raise ValueError("the rule is unchecked: neither contamination nor false-positive rate is given")
-        threshold = false_positive_rate_threshold(scores, rate)
-        described = {"rule": "false_positive_rate", "false_positive_rate": rate}
+    threshold = rule.threshold(scores)
+    described: dict[str, Any] = {"rule": "contamination", "contamination": rule.contamination}
+    if rule.contamination is None:
+        described = {"rule": "false_positive_rate", "false_positive_rate": rule.false_positive_rate}
     return threshold, described | {"rows": len(scores), "flagged": count_flagged(scores, threshold)}
 
 

@@ -13,7 +13,7 @@ from training.table_fits import Observe, Parts, TableFit, divide, fit_table
 from training.tables.base import Observer, Table
 from training.tables.encoding import Encoder, fit_encoder
 from training.tables.schema import Schema
-from training.thresholds import smallest_rate
+from training.thresholds import contamination_threshold, false_positive_rate_threshold, smallest_rate
 
 DEFAULT_RATE = 0.01
 """Of false positives."""
@@ -49,13 +49,30 @@ class Rule:
         if self.contamination is not None:
             return self
         if self.false_positive_rate is None:
-            return Rule(max(DEFAULT_RATE, least))
+            return Rule(DEFAULT_RATE).possible(rows)
         if self.false_positive_rate < least:
             raise FitError(
                 f"the false-positive rate is {self.false_positive_rate}, but {rows} calibration rows promise no less "
                 f"than {least:.3g}"
             )
         return self
+
+    def possible(self, rows: int) -> "Rule":
+        """Returns the rule itself, or that with the smallest rate that so many calibration rows can promise."""
+        if self.false_positive_rate is None:
+            return self
+        return Rule(max(self.false_positive_rate, smallest_rate(rows)))
+
+    def threshold(self, scores: NDArray[np.floating]) -> float:
+        """Returns the threshold that calibration scores (N,) give.
+
+        Raises:
+            ValueError: There are no scores, one of them is not finite, or so few can't promise the rate.
+        """
+        if self.contamination is not None:
+            return contamination_threshold(scores, self.contamination)
+        rate = DEFAULT_RATE if self.false_positive_rate is None else self.false_positive_rate
+        return false_positive_rate_threshold(scores, rate)
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,7 @@ class OwnModel:
         rule: How the threshold is chosen.
         seed: The seed of everything.
         sha256: The digest of the table's file.
+        deciding: Rows (R, M) that the threshold comes from, if these are not the calibration rows.
     """
 
     name: str
@@ -83,6 +101,7 @@ class OwnModel:
     rule: Rule
     seed: int
     sha256: str
+    deciding: Rows | None = None
 
 
 def fit_own(

@@ -87,7 +87,7 @@ def test_the_manifest_says_what_the_table_was(manifest: dict[str, Any]) -> None:
     assert manifest["ignored"] == ["id", "currency"]
     assert manifest["format_version"] == 3
     assert "metrics" not in manifest["provenance"]
-    assert manifest["provenance"]["settings"]["rows"] == {"fitted": 420, "held_out": 60, "calibration": 120}
+    assert manifest["provenance"]["settings"]["rows"] == {"fitted": 465, "held_out": 60, "calibration": 75}
 
 
 def test_what_is_strange_is_flagged_and_what_is_usual_is_not(answer: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ def test_what_is_strange_is_flagged_and_what_is_usual_is_not(answer: dict[str, A
     assert not usual
     assert strange == [True] * 4
     assert sum(answer["anomalies"][:NEW]) <= 4
-    lowest = 1 / (120 + 1)
+    lowest = 1 / (75 + 1)
     assert answer["p_values"][NEW + 1 :] == [pytest.approx(lowest)] * 4
     assert all(lowest <= p <= 1 for p in answer["p_values"])
     decided = [score >= answer["threshold"] for score in answer["scores"]]
@@ -126,7 +126,7 @@ def test_the_folder_has_its_schema_and_its_card(folder: Path, manifest: dict[str
     assert {"schema.toml", "model_card.md", "learning_curve.png", "scores.png"} <= names
     card = (folder / "model_card.md").read_text()
     assert f"threshold {manifest['threshold']:.6g}" in card
-    assert "420 fitted, 60 held out to tell when to stop, 120 for the calibration" in card
+    assert "465 fitted, 60 held out to tell when to stop, 75 for the calibration" in card
     assert "| city | categorical | " in card
     assert "not used: `id`, `currency`" in card
 
@@ -181,7 +181,7 @@ def test_labels_are_kept_out_of_the_fit_and_judge_it(tmp_path: Path) -> None:
         (["{table}", "--name", "Big Table"], "--name is 'Big Table', expected small letters"),
         (["{table}", "--label", "lable"], "lable"),
         (["{table}", "--drop", "x,zz"], "zz"),
-        (["{table}", "--false-positive-rate", "0.001"], "the false-positive rate is 0.001, but 40 calibration rows"),
+        (["{table}", "--false-positive-rate", "0.001"], "the false-positive rate is 0.001, but 25 calibration rows"),
         (["{table}", "--false-positive-rate", "2"], "the false-positive rate is 2.0, expected a ratio between 0 and 1"),
         (["{table}", "--contamination", "1"], "the contamination is 1.0, expected a ratio between 0 and 1"),
     ],

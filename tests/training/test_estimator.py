@@ -143,6 +143,14 @@ def test_it_is_exported_for_the_service(of_frame: RaDOGAGADetector, tmp_path: Pa
     assert manifest["threshold"] == pytest.approx(-of_frame.offset_, rel=1e-4)
 
 
+def test_its_decisions_are_those_of_the_exported_model(x: NDArray[np.float64], tmp_path: Path) -> None:
+    detector = RaDOGAGADetector(contamination=0.1, random_state=0).fit(x)
+    folder = detector.export(tmp_path / "models" / "sums")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["threshold"] == pytest.approx(-detector.offset_, rel=1e-4)
+    assert manifest["calibration"] == {"rule": "contamination", "contamination": 0.1, "rows": ROWS, "flagged": 30}
+
+
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
