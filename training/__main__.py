@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,12 +22,15 @@ from training.export import ExportError, check_place, export, seal
 from training.fitting import FitError, FitInterrupted
 from training.jobs import METHODS, Job, run
 from training.memory import keep_freed_memory
-from training.own_command import add_arguments, fit_table_command
+from training.own_command import OPTIONS, add_arguments, fit_table_command
 from training.progress import standard_output, watched
 from training.settings import BATCHES, DEFAULT_H, LAMBDAS, NETWORKS, RECIPES, named
 from training.tables.errors import TableError
 
 EXIT_INTERRUPTED = 130
+
+DATASET_OPTIONS = ("method", "h", "recipe", "size", "epochs", "batch_size", "learning_rate", "resume", "restart")
+"""Options of `fit` that are for datasets only; those for tables only are in own_command.py."""
 
 LARGEST_SEED = 10**9
 """The seeds of an epoch's batches are computed from it, and have to fit 64 bits."""
@@ -79,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted fit")
     again.add_argument("--restart", action="store_true", help="drop the checkpoint of an interrupted fit")
     add_arguments(fit)
-    fit.set_defaults(command=fit_command)
+    fit.set_defaults(command=partial(fit_command, fit))
 
     evaluate = commands.add_parser("evaluate", help="measure a model folder on the test half it never saw")
     evaluate.add_argument("folder", type=Path, help="such as models/thyroid/1")
@@ -146,11 +150,25 @@ def seed_range(text: str) -> range:
     return seeds
 
 
-def fit_command(options: argparse.Namespace, console: Console) -> None:
+def fit_command(parser: argparse.ArgumentParser, options: argparse.Namespace, console: Console) -> None:
     """Fits a dataset or a table and exports the model."""
-    if options.dataset not in DATASETS:
+    known = options.dataset in DATASETS
+    for name in OPTIONS if known else DATASET_OPTIONS:
+        if (given := getattr(options, name)) != parser.get_default(name):
+            where = (
+                f"{options.dataset} is a dataset with settings by name" if known else "a table's settings are found out"
+            )
+            raise FitError(f"--{name.replace('_', '-')} is {given}, but {where}: leave it away")
+    if known:
+        fit_dataset_command(options, console)
+    elif not Path(options.dataset).exists():
+        raise FitError(f"table is '{options.dataset}', expected a file that is there, or one of {', '.join(DATASETS)}")
+    else:
         fit_table_command(options, console)
-        return
+
+
+def fit_dataset_command(options: argparse.Namespace, console: Console) -> None:
+    """Fits a dataset and exports the model."""
     given = {"epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
     overrides = {name: value for name, value in given.items() if value is not None}
     job = Job(

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from training.datasets.base import Rows
 from training.own_tables import OwnModel, Rule
+
+Scores = NDArray[np.floating]
 
 CARD, CURVE, HISTOGRAM = "model_card.md", "learning_curve.png", "scores.png"
 
@@ -159,11 +162,11 @@ def draw_curves(model: OwnModel, path: Path) -> None:
     figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
 
 
-def draw_scores(calibration: Rows, anomalies: Rows, threshold: float, path: Path) -> None:
+def draw_scores(calibration: Scores, anomalies: Scores, threshold: float, path: Path) -> None:
     """Draws how calibration scores are distributed, and labelled anomalies', with the threshold."""
-    upper = max(threshold, float(np.quantile(calibration, SHOWN)))
-    lower = float(calibration.min())
-    upper += 0.25 * (upper - lower)
+    calibration, anomalies = (scores.astype(np.float64) for scores in (calibration, anomalies))
+    lower, upper = calibration.min(), max(threshold, np.quantile(calibration, SHOWN))
+    upper += 0.25 * (upper - lower) or 1.0
     bins = np.linspace(lower, upper, BINS).tolist()
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()

@@ -12,12 +12,28 @@ from training.export import check_place
 from training.fitting import FitError, Observer, Progress
 from training.own_export import export_own
 from training.own_tables import DEFAULT_RATE, Rule, digest_of, fit_own
-from training.progress import watched
+from training.progress import counted, watched
+from training.tables.base import Observer as Reads
 from training.tables.base import Table
 from training.tables.inference import Overrides, infer_schema
 from training.tables.reading import open_table
 from training.tables.schema import Schema, show
 from training.tables.schema_file import check_schema, read_schema, write_schema
+
+OPTIONS = (
+    "name",
+    "label",
+    "anomaly",
+    "drop",
+    "categorical",
+    "numeric",
+    "timestamp",
+    "schema",
+    "write_schema",
+    "false_positive_rate",
+    "contamination",
+)
+"""Options that say something of a table of one's own."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -64,8 +80,10 @@ def fit_table_command(options: argparse.Namespace, console: Console) -> Path | N
     name = options.name or name_of(path)
     if not NAME.fullmatch(name):
         raise FitError(f"--name is '{name}', expected small letters, digits, - and _, at most 64")
-    table = open_table(path)
-    schema = schema_for(options, table)
+    with counted(f"{path.name}: reading", console) as reads:
+        table = open_table(path, observe=reads)
+    with counted(f"{path.name}: looking what the columns are", console) as reads:
+        schema = schema_for(options, table, reads)
     show(schema, console)
     if options.write_schema is not None:
         write_schema(schema, options.write_schema)
@@ -82,13 +100,14 @@ def fit_table_command(options: argparse.Namespace, console: Console) -> Path | N
                 observers[number] = stack.enter_context(watched(f"{name} {number + 1}/{count}", console))
             observers[number](progress)
 
-        model = fit_own(table, schema, name, rule, options.seed, digest_of(path), observe=observe)
+        reads = stack.enter_context(counted(f"{path.name}: encoding", console))
+        model = fit_own(table, schema, name, rule, options.seed, digest_of(path), reads, observe)
     folder = export_own(model, options.out)
     console.print(f"wrote {folder}", highlight=False)
     return folder
 
 
-def schema_for(options: argparse.Namespace, table: Table) -> Schema:
+def schema_for(options: argparse.Namespace, table: Table, reads: Reads) -> Schema:
     """Reads the schema that is given, or finds out what a table's columns are."""
     asked = Overrides(
         drop=options.drop,
@@ -99,7 +118,7 @@ def schema_for(options: argparse.Namespace, table: Table) -> Schema:
         anomaly=options.anomaly,
     )
     if options.schema is None:
-        return infer_schema(table, asked)
+        return infer_schema(table, asked, reads)
     if asked != Overrides():
         raise FitError(
             "--schema says what the columns are; change it there, and leave --drop, --categorical and the like away"

@@ -66,7 +66,7 @@ def write_own(model: OwnModel, number: int, folder: Path) -> None:
         "version": number,
         "method": "RaDOGAGA",
         "features": list(model.encoder.features),
-        "ignored": ignored(model),
+        "ignored": [] if model.schema is None else model.schema.ignored,
         "graphs": graphs,
         "density": density,
         "examples": {**hashed(folder / "examples.json"), "rows": len(examples)},
@@ -93,14 +93,6 @@ def calibrate(rule: Rule, scores: Rows) -> tuple[float, dict[str, Any]]:
     if rule.contamination is None:
         described = {"rule": "false_positive_rate", "false_positive_rate": rule.false_positive_rate}
     return threshold, described | {"rows": len(scores), "flagged": count_flagged(scores, threshold)}
-
-
-def ignored(model: OwnModel) -> list[str]:
-    """Returns the columns of the table that the model was not fitted on."""
-    if model.schema is None:
-        return []
-    label = model.schema.label
-    return [*model.schema.ignored, *([] if label is None else [label.column])]
 
 
 def provenance(

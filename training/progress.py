@@ -57,6 +57,30 @@ def watched(label: str, console: Console) -> Iterator[Observer]:
 
 
 @contextmanager
+def counted(label: str, console: Console) -> Iterator[Callable[[int], None]]:
+    """Yields a function that is told how many rows are done and shows it, now and then.
+
+    Arguments:
+        label: What is being done.
+        console: Where to show it; on a terminal the line is gone in the end.
+    """
+    due = time.monotonic() + SECONDS_BETWEEN_LINES
+    with Progress(
+        TextColumn("{task.description}"), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(label, total=None)
+
+        def show(rows: int) -> None:
+            nonlocal due
+            bar.update(task, description=f"{label}: {rows:,} rows")
+            if not console.is_terminal and time.monotonic() >= due:
+                due = time.monotonic() + SECONDS_BETWEEN_LINES
+                console.print(f"{label}: {rows:,} rows", soft_wrap=True, highlight=False, markup=False)
+
+        yield show
+
+
+@contextmanager
 def swept(label: str, weights: dict[str, float], console: Console) -> Iterator[Callable[[str, float], None]]:
     """Yields a function that takes a part's name and the share of it that is done, and shows how the whole goes on.
 

@@ -176,7 +176,7 @@ def test_labels_are_kept_out_of_the_fit_and_judge_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["nowhere.csv"], "nowhere.csv"),
+        (["nowhere.csv"], "table is 'nowhere.csv', expected a file that is there"),
         (["{few}"], "9 rows to fit, expected at least 50"),
         (["{table}", "--name", "Big Table"], "--name is 'Big Table', expected small letters"),
         (["{table}", "--label", "lable"], "lable"),

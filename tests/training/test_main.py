@@ -13,13 +13,14 @@ import pytest
 
 from tests.manifests import write_manifest
 from training import export as exporter
-from training.__main__ import main
+from training.__main__ import DATASET_OPTIONS, main, parser
 from training.experiments import EXPERIMENTS
 from training.experiments.ablation import CANDIDATES, OTHERS, RIVALS
 from training.export import ExportError
 from training.fitting import Run
 from training.jobs import FittedModel
 from training.methods.ensemble import Ensemble
+from training.own_command import OPTIONS
 from training.settings import ROBUST
 
 CHECKPOINT = ".fit-RaDOGAGA-log-robust-table2-seed0.pt"
@@ -187,7 +188,6 @@ def test_a_checkpoint_is_not_silently_overwritten(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fit", "tyroid"], "invalid choice: 'tyroid'"),
         (["fit", "thyroid", "--epochs", "0"], "argument --epochs: is 0, expected an integer of at least 1"),
         (["fit", "thyroid", "--epochs", "many"], "argument --epochs: invalid positive value: 'many'"),
         (["fit", "thyroid", "--seed", "-1"], "argument --seed: is -1, expected an integer from 0 to 1000000000"),
@@ -203,6 +203,31 @@ def test_wrong_arguments_are_named(arguments: list[str], message: str, capsys: p
         main(arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tyroid"], "table is 'tyroid', expected a file that is there, or one of thyroid, arrhythmia, kddcup99"),
+        (["thyroid", "--name", "x"], "--name is x, but thyroid is a dataset with settings by name: leave it away"),
+        (["thyroid", "--contamination", "0.1"], "--contamination is 0.1, but thyroid is a dataset"),
+        (["{table}", "--epochs", "5"], "--epochs is 5, but a table's settings are found out: leave it away"),
+        (["{table}", "--resume"], "--resume is True, but a table's settings are found out: leave it away"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("a,b\n" + "1,2\n3,4\n" * 50)
+    assert main(["fit", *(one.format(table=table) for one in arguments), "--out", str(tmp_path / "models")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_every_option_is_of_datasets_or_of_tables_or_of_both() -> None:
+    options = vars(parser().parse_args(["fit", "thyroid"])).keys()
+    assert options == {"dataset", "command", "seed", "out", *OPTIONS, *DATASET_OPTIONS}
 
 
 PROGRAM = """
