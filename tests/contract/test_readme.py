@@ -9,10 +9,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from tests.server import MODELS, ROOT, serving
@@ -20,7 +22,7 @@ from training.__main__ import parser
 from training.experiments import EXPERIMENTS
 
 README = (ROOT / "README.md").read_text()
-TWO_COMMANDS, REQUEST, RECORDS, CSV, INFERENCE, DEPLOY, TRAINING, REPRODUCTION = re.findall(
+TWO_COMMANDS, REQUEST, RECORDS, CSV, INFERENCE, DEPLOY, TRAINING, OWN, REPRODUCTION = re.findall(
     r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
 )
 (TRITON,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -30,6 +32,9 @@ ANSWER, PROBLEM, INFERRED = (
 
 MAKE = ["make", "--no-print-directory", f"VENV={sys.prefix}", f"--old-file={sys.prefix}/.serving"]
 """make, in the environment that runs the tests and without installing anything into it."""
+
+
+SECONDS_TO_APPEAR = 10.0
 
 
 def commands(block: str) -> list[list[str]]:
@@ -106,6 +111,35 @@ def test_the_training_commands_are_understood() -> None:
         assert words[:3] == [".venv/bin/python", "-m", "training"]
         assert parser().parse_args(words[3:])
     subprocess.run([sys.executable, *lines[0][1:]], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_worked_example_works(tmp_path: Path) -> None:
+    """Makes the table, fits it, scores the file and asks a running service, which finds the model by itself."""
+    program, (fit, score), curl = worked_example()
+    models = tmp_path / "models"
+    shutil.copytree(MODELS / "thyroid", models / "thyroid")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with serving(tmp_path / "log", models=models) as server, server.client() as client:
+        for arguments in (["-c", program], fit[1:], score[1:]):
+            subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=True, env=environment, capture_output=True)
+        deadline = time.monotonic() + SECONDS_TO_APPEAR
+        while (answer := send(curl, str(client.base_url.port))).status_code != httpx.codes.OK:
+            assert time.monotonic() < deadline, answer.text
+            time.sleep(0.1)
+    assert answer.json()["anomalies"] == [False]
+    assert answer.json()["p_values"][0] > 0.05
+    scored = pq.read_table(tmp_path / "scored.parquet")
+    assert sum(scored["anomaly"].to_pylist()[:20]) > 10  # malignant ones, nearly all
+
+
+def worked_example() -> tuple[str, list[list[str]], str]:
+    """Takes the worked example apart: the program that makes the table, two commands, and the request."""
+    python, program, rest = OWN.split("'", 2)
+    assert python == ".venv/bin/python -c "
+    before, curl, request = rest.partition("curl ")
+    lines = commands(before.strip())
+    assert all(words[0] == ".venv/bin/python" for words in lines)
+    return program, lines, curl + request
 
 
 def test_the_commands_of_the_papers_results_are_understood() -> None:
