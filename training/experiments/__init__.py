@@ -3,6 +3,7 @@
 from training.experiments.ablation import Ablation
 from training.experiments.base import Experiment
 from training.experiments.baselines import Baselines
+from training.experiments.defaults import Defaults
 from training.experiments.detection import Detection
 from training.experiments.isometry import EquationNine
 from training.experiments.linear import AppendixD
@@ -15,6 +16,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Detection("table4", "Table 4: the same with DAGMM's network sizes", "table3", "A", ("faithful", "robust")),
         Detection("protocol_b", "the same methods by protocol B", "table2", "B", ("robust", "ensemble")),
         Baselines(),
+        Defaults(),
         Ablation(),
         Toy(),
         EquationNine(),
