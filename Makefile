@@ -19,7 +19,7 @@ OTHER_VENVS := .venv-ray .venv-kubernetes .venv-audit .venv-chaos
 # Two benchmarks at once would measure each other.
 .NOTPARALLEL:
 .PHONY: help serve test test-all compose-test monitoring-test ray-test kubernetes-check kubernetes-rules check audit chaos \
-	bench bench-training bench-serving bench-graph bench-offline reproduce format schema lock clean
+	bench bench-training bench-serving bench-graph bench-offline bench-tables reproduce format schema lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -74,6 +74,9 @@ bench-graph: $(VENV)/.complete  ## measure what many rows cost in pieces, beside
 
 bench-offline: $(VENV)/.complete  ## measure the scoring of tables beside a plain loop
 	$(BIN)/python -m tests.load.offline_speed
+
+bench-tables: $(VENV)/.complete  ## measure fits of large tables, and their scoring
+	$(BIN)/python -m tests.load.own_tables
 
 reproduce: $(VENV)/.complete  ## run what is missing of the paper's experiments and write docs/results.md
 	$(BIN)/python -m training reproduce

@@ -70,7 +70,7 @@ def plan(x: Tensor, held_out: Tensor, seed: int) -> Plan:
     a mean over them is better than any one of them.
     """
     scaler = scaler_for(x)
-    centre, variances, directions = principal(scaler(x))
+    centre, variances, directions = principal(scaler(x), MOST_LATENT)
     latent = int((variances > SMALLEST_VARIANCE / LAMBDA).sum().clamp(1, MOST_LATENT))
     z, z_held_out = (
         (scaler(rows).double() - centre) @ directions[:, :latent] * latent_unit(LAMBDA) for rows in (x, held_out)

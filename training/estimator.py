@@ -82,7 +82,7 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED))
         x = self._fit_rows(X)
         self._encoder = replace(self._encoder, stand_ins=stand_ins(self._encoder, x))
-        parts = divide(len(x), seed) if len(x) >= FEWEST_ROWS else whole(len(x))
+        parts = divide(len(x), seed, x.shape[1]) if len(x) >= FEWEST_ROWS else whole(len(x))
         self._fitted = fit_table(x, parts, seed)
         self._x, self._seed = x, seed
         self._calibration = self._energies(x[parts.calibration])

@@ -136,7 +136,7 @@ def fit_own(
     normal = np.arange(table.rows) if schema.label is None else np.flatnonzero(~labels_of(table, schema))
     if not len(normal):
         raise FitError(f"{table.source}: no row is normal, expected some to fit a model to")
-    drawn = divide(len(normal), seed)
+    drawn = divide(len(normal), seed, sum(column.width for column in schema.used))
     rule = rule.checked(len(drawn.calibration))
     chosen = np.zeros(table.rows, dtype=np.bool_)
     chosen[normal[drawn.fitted]] = True

@@ -29,6 +29,9 @@ HELD_OUT, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.1, 10, 5_000
 MOST_FITTED = 200_000
 """More rows than these hardly change a fit, and would only make it longer."""
 
+MOST_CELLS = 2**26
+"""Values that are fitted, at most: half a GiB in float64."""
+
 Indices = NDArray[np.intp]
 
 Observe = Callable[[int, int, Progress], None]
@@ -66,8 +69,13 @@ class TableFit:
     curves: Sequence[Sequence[tuple[int, float]]]
 
 
-def divide(rows: int, seed: int) -> Parts:
+def divide(rows: int, seed: int, columns: int = 1) -> Parts:
     """Divides the rows of a table at random.
+
+    Arguments:
+        rows: How many there are.
+        seed: Of the draw.
+        columns: How many columns they will have: of many, fewer rows are fitted.
 
     Raises:
         FitError: There are too few.
@@ -79,7 +87,8 @@ def divide(rows: int, seed: int) -> Parts:
     calibration = min(MOST_CALIBRATION, max(small, round(CALIBRATION * rows)))
     held_out = min(MOST_HELD_OUT, max(FEWEST_HELD_OUT, round(HELD_OUT * rows)))
     first, second = calibration, calibration + held_out
-    return Parts(order[second : second + MOST_FITTED], order[first:second], order[:first])
+    most = min(MOST_FITTED, max(FEWEST_ROWS, MOST_CELLS // columns))
+    return Parts(order[second : second + most], order[first:second], order[:first])
 
 
 def fit_table(x: Rows, parts: Parts, seed: int = 0, observe: Observe | None = None) -> TableFit:

@@ -339,6 +339,21 @@ class TestStopping:
         assert float(again.watch.look(again.method, again.weights)) == pytest.approx(first, rel=1e-6)
         assert first <= min(seen) + 1e-3
 
+    def test_a_start_is_kept_unless_the_fit_is_clearly_better(self, x: Tensor) -> None:
+        for errors, kept in ((2.0, False), (1e9, True)):
+            member = self.held(x)
+            before = [parameter.detach().clone() for parameter in member.method.parameters()]
+            assert not fit([member], x, self.settings, stopping=Stopping(every=4, patience=5, errors=errors))
+            after = [parameter.detach().float() for parameter in member.method.parameters()]
+            assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True)) == kept
+
+    def test_the_density_is_fitted_on_held_out_rows_too(self, x: Tensor) -> None:
+        member = self.held(x)
+        assert not fit([member], x, self.settings, stopping=Stopping(every=4, patience=1))
+        frozen = member.method.density.means.clone()
+        member.method.fit_density(x)
+        assert torch.equal(member.method.density.means, frozen)
+
     def test_a_member_at_rest_waits_for_the_others(self, x: Tensor) -> None:
         run = Run([self.held(x, 0), self.held(x, 1)], x, self.settings, Stopping(every=1, patience=3))
         assert run.watch is not None

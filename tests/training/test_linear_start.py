@@ -13,6 +13,7 @@ from training.densities.learned_mixture import LearnedMixture
 from training.densities.mixture import GaussianMixture
 from training.draws import Draws
 from training.fitting import FitError, Member, Progress, Stopping, fit
+from training.methods import linear_start
 from training.methods.ensemble import Ensemble
 from training.methods.linear_start import LinearStartRaDOGAGA, latent_unit, principal
 from training.preprocessing import Scaler
@@ -65,6 +66,17 @@ def test_it_starts_as_scaled_principal_components(x: Tensor) -> None:
     kept = centred @ directions[:3].T @ directions[:3] + scaled.mean(dim=0).numpy()
     np.testing.assert_allclose(method.decoder(method.encode(x)).detach().numpy(), kept, atol=1e-4)
     assert latent_unit(LAMBDA) == pytest.approx(unit)
+
+
+def test_many_columns_have_the_same_components(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    centre, variances, directions = principal(x, 3)
+    monkeypatch.setattr(linear_start, "WIDE", 4)
+    again = principal(x, 3)
+    assert torch.equal(again[0], centre)
+    torch.testing.assert_close(again[1], variances, rtol=1e-6, atol=0)
+    torch.testing.assert_close((again[2].mT @ directions).abs(), torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-6)
+    assert directions.shape == again[2].shape == (5, 3)
+    assert all(torch.equal(a, b) for a, b in zip(again, principal(x, 3), strict=True))
 
 
 def test_noise_in_the_latent_is_noise_of_that_variance_in_a_feature(x: Tensor) -> None:
@@ -136,7 +148,7 @@ def test_members_of_different_numbers_of_components_make_an_ensemble(x: Tensor) 
 
 
 def test_principal_directions_are_sorted_and_orthonormal(x: Tensor) -> None:
-    centre, variances, directions = principal(x)
+    centre, variances, directions = principal(x, 64)
     assert torch.equal(variances, variances.sort(descending=True).values)
     torch.testing.assert_close(directions.T @ directions, torch.eye(5, dtype=torch.float64))
     projected = (x.double() - centre) @ directions

@@ -1,5 +1,6 @@
 """Scalers: their range, constant columns, what lies outside."""
 
+import pytest
 import torch
 
 from training.preprocessing import Scaler
@@ -20,6 +21,14 @@ def test_standardised_features_have_mean_0_and_variance_1_and_constants_stay_0()
     assert torch.allclose(scaled.mean(dim=0), torch.zeros(3), atol=1e-6)
     assert torch.allclose(scaled.var(dim=0, correction=0), torch.tensor([1.0, 1.0, 0.0]))
     assert torch.equal(Scaler.standardised(torch.full((2, 2), 0.1))(torch.full((1, 2), 1.1)), torch.ones(1, 2))
+
+
+def test_a_rare_value_of_two_is_no_further_away_than_asked_for() -> None:
+    x = torch.zeros(100, 3)
+    x[0, 0], x[:50, 1], x[:, 2] = 2.0, 1.0, torch.arange(100)
+    plain, bounded = Scaler.standardised(x), Scaler.standardised(x, 0.3)
+    assert plain.width[0] < 0.2
+    assert bounded.width.tolist() == pytest.approx([0.6, 0.5, plain.width[2].item()])
 
 
 def test_a_constant_feature_stays_finite_and_shows_later_changes() -> None:

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import torch
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from training.densities.em import fit_mixture, moments_of
@@ -16,6 +17,9 @@ from training.methods.mixture_autoencoder import NOISE_VARIANCE
 from training.nn.mlp import MLP, Linear
 from training.preprocessing import Scaler
 from training.settings import Settings
+
+WIDE = 1024
+"""Columns beyond which a table's covariance is more work than its largest components."""
 
 
 class Coder(nn.Module):
@@ -75,8 +79,8 @@ class LinearStartRaDOGAGA(Method):
     def start(self, x: Tensor, seed: int) -> None:
         """Puts encoder, decoder and mixture where the linear case has its optimum for training rows (N, M)."""
         y = self.scaler(x).double()
-        centre, _, directions = principal(y)
-        kept, unit = directions[:, : self.latent], latent_unit(self.settings.lambda2)
+        centre, _, kept = principal(y, self.latent)
+        unit = latent_unit(self.settings.lambda2)
         self.encoder.affine.weight.copy_(kept * unit)
         self.encoder.affine.bias.copy_(-centre @ kept * unit)
         self.decoder.affine.weight.copy_(kept.T / unit)
@@ -132,12 +136,25 @@ class LinearStartRaDOGAGA(Method):
         return self.settings.lambda1 * squared_error(x, self.decoder(z)) - self.density.log_prob(z.double())
 
 
-def principal(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the centre (M,) of rows (N, M), their variances (M,), falling, and principal directions in columns."""
+def principal(y: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Finds the principal components of rows.
+
+    Arguments:
+        y: Rows (N, M).
+        most: How many components are wanted, at most.
+
+    Returns:
+        The centre (M,), the components' variances (C,), falling, and their directions in columns (M, C), in float64.
+        Of more than `WIDE` columns they are found by a randomised singular value decomposition, always the same one.
+    """
     centre = y.double().mean(dim=0)
     centred = y.double() - centre
-    variances, directions = torch.linalg.eigh(centred.mT @ centred / len(y))
-    return centre, variances.flip(0), directions.flip(1)
+    if y.shape[1] <= WIDE:
+        variances, directions = torch.linalg.eigh(centred.mT @ centred / len(y))
+        return centre, variances.flip(0)[:most], directions.flip(1)[:, :most]
+    found = PCA(min(most, *y.shape), svd_solver="randomized", random_state=0).fit(centred.numpy())
+    variances, directions = torch.from_numpy(found.explained_variance_), torch.from_numpy(found.components_)
+    return centre, variances * (len(y) - 1) / len(y), directions.mT
 
 
 def latent_unit(lambda2: float) -> float:

@@ -65,6 +65,11 @@ class Dropped(Column):
 class Used(Column):
     """A column that models are fitted on."""
 
+    @property
+    def width(self) -> int:
+        """How many columns of numbers it becomes, at most."""
+        return 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Numeric(Used):
@@ -122,6 +127,11 @@ class Categorical(Used):
     counts: tuple[int, ...]
     other: int
 
+    @property
+    def width(self) -> int:
+        """How many columns of numbers it becomes, at most."""
+        return len(self.categories) + 2
+
     def summary(self) -> str:
         """Names a few categories."""
         named = islice(zip(self.categories, self.counts, strict=True), MOST_CATEGORIES_PRINTED)
@@ -148,6 +158,11 @@ class Timestamp(Used):
     minimum: str
     maximum: str
     parts: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """How many columns of numbers it becomes, at most."""
+        return 2 * len(self.parts) + 1
 
     def summary(self) -> str:
         """Tells range and parts."""

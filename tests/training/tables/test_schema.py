@@ -69,3 +69,7 @@ def test_very_many_columns_are_not_all_printed() -> None:
 def test_used_and_ignored_columns() -> None:
     assert [column.name for column in SCHEMA.used] == ["a[red]", "b", "c", "t"]
     assert SCHEMA.ignored == ["id", "y"]
+
+
+def test_columns_become_so_many_at_most() -> None:
+    assert {column.name: column.width for column in SCHEMA.used} == {"a[red]": 2, "b": 2, "c": 7, "t": 3}
