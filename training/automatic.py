@@ -9,7 +9,7 @@ from training.densities.em import fit_mixture
 from training.fitting import SMALLEST_BATCH, Stopping
 from training.methods.linear_start import latent_unit, principal
 from training.methods.mixture_autoencoder import NOISE_VARIANCE
-from training.preprocessing import Scaler
+from training.preprocessing import Scaler, TailScaler
 from training.settings import Settings
 
 LAMBDA = 25.0
@@ -20,6 +20,9 @@ The latent's noise is then noise of variance 1 / (2 lambda), 0.02, in a feature:
 
 SMALLEST_VARIANCE = 0.25
 """Directions with less variance than this share of 1 / lambda are left to the distortion."""
+
+LEAST_GAIN = 0.25
+"""By so many nats per row a feature's tails have to be likelier when they are drawn in."""
 
 SMALLEST_BINARY = 0.3
 """The least standard deviation that 0 and 1 are given, that of a one in each ten rows."""
@@ -54,10 +57,12 @@ class Plan:
     """What is fitted to a table.
 
     Attributes:
+        scaler: What rows go through first.
         settings: Of each member, which differ in their number of components.
         stopping: When they are done.
     """
 
+    scaler: Scaler
     settings: Sequence[Settings]
     stopping: Stopping
 
@@ -69,7 +74,7 @@ def plan(x: Tensor, held_out: Tensor, seed: int) -> Plan:
     the least rate of held-out latents in the linear case; members have half as many, as many and twice as many, because
     a mean over them is better than any one of them.
     """
-    scaler = scaler_for(x)
+    scaler = TailScaler.fitted(x, held_out, LEAST_GAIN, SMALLEST_BINARY)
     centre, variances, directions = principal(scaler(x), MOST_LATENT)
     latent = int((variances > SMALLEST_VARIANCE / LAMBDA).sum().clamp(1, MOST_LATENT))
     z, z_held_out = (
@@ -102,12 +107,7 @@ def plan(x: Tensor, held_out: Tensor, seed: int) -> Plan:
                 residuals=False,
             )
         )
-    return Plan(settings, Stopping(every=max(5, steps // LOOKS), patience=PATIENCE, errors=STANDARD_ERRORS))
-
-
-def scaler_for(x: Tensor) -> Scaler:
-    """Returns the scaler of a fit to training rows (N, M)."""
-    return Scaler.standardised(x, SMALLEST_BINARY)
+    return Plan(scaler, settings, Stopping(every=max(5, steps // LOOKS), patience=PATIENCE, errors=STANDARD_ERRORS))
 
 
 def most_components(rows: int, latent: int) -> int:

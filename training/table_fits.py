@@ -1,5 +1,6 @@
 """From rows that nobody has labelled, or that are known to be normal, to a fitted model."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.automatic import Plan, plan, scaler_for
+from training.automatic import Plan, plan
 from training.datasets.base import Rows
 from training.fitting import SMALLEST_BATCH, FitError, Member, Progress, fit
 from training.methods.base import Method
@@ -111,7 +112,7 @@ def fit_table(x: Rows, parts: Parts, seed: int = 0, observe: Observe | None = No
     for number, settings in enumerate(planned.settings):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + number)
-            method = LinearStartRaDOGAGA(scaler_for(table[rows]), settings)
+            method = LinearStartRaDOGAGA(copy.deepcopy(planned.scaler), settings)
         method.start(table[rows], seed)
         if len(rows) < FEWEST_TRAINED:
             method.double().fit_density(table[rows])
