@@ -18,12 +18,15 @@ FLOAT64 = np.dtype("<f8")
 
 
 def expected_shapes(mixture: Mixture) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the arrays by their names; S members, K components, D dimensions."""
+    """Returns the shapes of the arrays by their names; S members, K components, D dimensions, C centres."""
     k, d, members = mixture.components, mixture.dimensions, mixture.members
     shapes: dict[str, tuple[int, ...]] = {"weights": (k,), "means": (k, d), "covariances": (k, d, d)}
-    if members > 1:
+    voices = members + (mixture.centres > 0)
+    if voices > 1:
         shapes = {name: (members, *shape) for name, shape in shapes.items()}
-        shapes |= {"medians": (members,), "ranges": (members,)}
+        shapes |= {"medians": (voices,), "ranges": (voices,)}
+    if mixture.centres:
+        shapes |= {"centres": (mixture.centres, d), "centre_variance": (1,)}
     return shapes
 
 

@@ -220,18 +220,24 @@ class Graphs(Strict):
 
 
 class Mixture(HashedFile):
-    """The density that the scorer holds, in float64, for whoever wants to check a score; one per member."""
+    """The density that the scorer holds, in float64, for whoever wants to check a score; one per member.
+
+    If there are centres, the distance to the nearest has a voice in the score, as if it were one more member.
+    """
 
     kind: Literal["gaussian_mixture"]
     members: Annotated[int, Field(ge=1, le=MOST_MEMBERS)] = 1
     components: Annotated[int, Field(ge=1, le=MOST_COMPONENTS)]
     dimensions: Columns
+    centres: Annotated[int, Field(ge=0, le=MOST_COMPONENTS)] = 0
 
     @model_validator(mode="after")
     def _of_bounded_size(self) -> Self:
         values = self.members * self.components * self.dimensions**2
         if values > MOST_DENSITY_VALUES:
             raise ValueError(f"the covariances have {values} values, expected at most {MOST_DENSITY_VALUES}")
+        if (values := self.centres * self.dimensions) > MOST_DENSITY_VALUES:
+            raise ValueError(f"the centres have {values} values, expected at most {MOST_DENSITY_VALUES}")
         return self
 
 
@@ -447,6 +453,8 @@ def _news_of(manifest: Manifest) -> Iterator[str]:
     for name in ("ignored", "p_values"):
         if name in manifest.model_fields_set:
             yield f"{name} is there"
+    if "centres" in manifest.density.model_fields_set:
+        yield "density.centres is there"
     for i, feature in enumerate(manifest.features):
         if feature.kind in NEW_KINDS:
             yield f"features.{i}.kind is '{feature.kind}'"

@@ -36,7 +36,9 @@ MOST_MIXTURE = 2**16
 """K L^2, which a row costs in multiplications."""
 
 ROWS_TO_COUNT = 20_000
-"""Rows that the number of components is chosen by, at most."""
+"""Rows that the number of components is chosen by, and that centres are found of, at most."""
+
+MOST_CENTRES, ROWS_PER_CENTRE = 128, 4
 
 BATCH, MOST_STEPS, FEWEST_STEPS = 512, 3000, 200
 WORK = 2.0e12
@@ -113,6 +115,11 @@ def plan(x: Tensor, held_out: Tensor, seed: int) -> Plan:
 def most_components(rows: int, latent: int) -> int:
     """Returns the most components that so many rows and so wide a latent allow."""
     return max(1, min(MOST_COMPONENTS, rows // ROWS_PER_COMPONENT, MOST_MIXTURE // latent**2))
+
+
+def most_centres(rows: int) -> int:
+    """Returns the number of centres that so many rows allow."""
+    return max(1, min(MOST_CENTRES, rows // ROWS_PER_CENTRE))
 
 
 def count_components(z: Tensor, held_out: Tensor, seed: int) -> int:

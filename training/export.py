@@ -18,13 +18,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.datasets.base import Dataset, Rows, Split
 from training.jobs import FittedModel
 from training.methods.base import Method
 from training.methods.ensemble import Ensemble
-from training.methods.mixture_autoencoder import MixtureAutoencoder
+from training.methods.linear_start import CodedEnsemble
 from training.metrics import evaluate
 from training.thresholds import ScoreBins, contamination_threshold, percentile_threshold, score_bins
 
@@ -161,24 +162,22 @@ def count_flagged(scores: Rows, threshold: float) -> int:
 
 
 def write_density(method: Method, path: Path) -> dict[str, Any]:
-    """Writes the mixture behind the scores, an ensemble's with a leading member axis, and describes it."""
+    """Writes the mixture behind the scores, an ensemble's with a leading member axis, and centres, and describes it."""
+    arrays: dict[str, NDArray[np.float64]] = {}
+    described: dict[str, Any] = {"kind": "gaussian_mixture"}
     if isinstance(method, Ensemble):
-        mixture, members = method.stacked.density, len(method.medians)
-        scales = {"medians": method.medians.numpy(), "ranges": method.ranges.numpy()}
+        mixture, members = method.stacked.density, len(method.stacked.density.means)
+        arrays |= {"medians": method.medians.numpy(), "ranges": method.ranges.numpy()}
     else:
-        mixture, members = cast("MixtureAutoencoder", method).density, 1
-        scales = {}
-    arrays = {"weights": mixture.log_weights.exp().numpy(), "means": mixture.means.numpy()}
-    arrays |= {"covariances": mixture.covariances.numpy(), **scales}
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+        mixture, members = method.density, 1
+    if isinstance(method, CodedEnsemble):
+        codebook = method.codebook
+        arrays |= {"centres": codebook.centres.numpy(), "centre_variance": codebook.variance.numpy()}
+        described["centres"] = len(codebook.centres)
+    arrays |= {"weights": mixture.log_weights.exp().numpy(), "means": mixture.means.numpy()}
+    np.savez(path, **arrays, covariances=mixture.covariances.numpy())  # type: ignore[arg-type]
     components, dimensions = mixture.means.shape[-2:]
-    return {
-        **hashed(path),
-        "kind": "gaussian_mixture",
-        "members": members,
-        "components": components,
-        "dimensions": dimensions,
-    }
+    return {**hashed(path), **described, "members": members, "components": components, "dimensions": dimensions}
 
 
 def write_graphs(method: Method, half: Rows, folder: Path) -> tuple[dict[str, Any], Rows]:

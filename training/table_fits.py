@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.automatic import Plan, plan
+from training.automatic import ROWS_TO_COUNT, Plan, most_centres, plan
 from training.datasets.base import Rows
+from training.densities.codebook import Codebook
 from training.fitting import SMALLEST_BATCH, FitError, Member, Progress, fit
-from training.methods.base import Method
-from training.methods.ensemble import Ensemble
-from training.methods.linear_start import LinearStartRaDOGAGA
+from training.methods.base import Method, by_parts
+from training.methods.linear_start import CodedEnsemble, LinearStartRaDOGAGA
+from training.methods.mixture_autoencoder import NOISE_VARIANCE
 
 FEWEST_ROWS = 50
 """With fewer there is nothing left to fit once some are held out and some are kept for the calibration."""
@@ -129,11 +130,12 @@ def fit_table(x: Rows, parts: Parts, seed: int = 0, observe: Observe | None = No
             raise failures[0]
         methods.append(method)
         curves.append(curve)
-    if len(methods) == 1:
-        return TableFit(methods[0], parts, planned, curves)
     for method in methods:
         method.widen(max(settings.components for settings in planned.settings))
-    ensemble = Ensemble(methods)
+    with torch.no_grad():
+        z = by_parts(methods[0].encode, table[rows[:ROWS_TO_COUNT]])
+    codebook = Codebook.fitted(z, most_centres(len(z)), NOISE_VARIANCE, seed)
+    ensemble = CodedEnsemble(methods, codebook)
     ensemble.fit_density(table[held_out])
     return TableFit(ensemble, parts, planned, curves)
 

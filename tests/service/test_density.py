@@ -63,6 +63,23 @@ def test_shipped_densities_are_taken(folder: Path) -> None:
     assert len(content) <= most_bytes(density)
 
 
+def test_centres_are_as_one_more_member() -> None:
+    one = {name: array[None] for name, array in ARRAYS.items()}
+    arrays = one | {
+        "medians": np.ones(2),
+        "ranges": np.ones(2),
+        "centres": np.ones((4, 3)),
+        "centre_variance": np.ones(1),
+    }
+    coded = SMALL.model_copy(update={"centres": 4})
+    check(npz(arrays), coded)
+    for wrong in (arrays | {"medians": np.ones(1)}, arrays | {"centres": np.ones((4, 2))}, one):
+        with pytest.raises(StartError, match="expected .*'centres': \\(4, 3\\)"):
+            check(npz(wrong), coded)
+    with pytest.raises(StartError, match="'centres'"):
+        check(npz(arrays))
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_arrays_may_be_compressed(save: Callable[..., None]) -> None:
     check(npz(ARRAYS, save))

@@ -115,6 +115,7 @@ FIRST = {"kind": "boolean", "name": "member"}
 
 NEW = [
     (set_at("ignored", to=[]), "ignored is there"),
+    (set_at("density", "centres", to=3), "density.centres is there"),
     (set_at("p_values", to=kinds.P_VALUES), "p_values is there"),
     (set_at("features", 0, to=FIRST), "features.0.kind is 'boolean'"),
     (set_at("features", 0, to={**FIRST, "kind": "timestamp", "parts": ["day_of_week"]}), "features.0.kind is 'timesta"),

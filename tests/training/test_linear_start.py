@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
+from training.densities.codebook import Codebook
 from training.densities.em import fit_mixture, moments_of
 from training.densities.learned_mixture import LearnedMixture
 from training.densities.mixture import GaussianMixture
@@ -15,7 +17,7 @@ from training.draws import Draws
 from training.fitting import FitError, Member, Progress, Stopping, fit
 from training.methods import linear_start
 from training.methods.ensemble import Ensemble
-from training.methods.linear_start import LinearStartRaDOGAGA, latent_unit, principal
+from training.methods.linear_start import CodedEnsemble, LinearStartRaDOGAGA, latent_unit, principal
 from training.preprocessing import Scaler
 from training.settings import Settings
 
@@ -170,3 +172,35 @@ def test_held_out_rows_are_asked_for() -> None:
     own = settings()
     with pytest.raises(FitError, match="there are no held-out rows, expected some to tell when to stop"):
         fit([Member(started(x, own), torch.arange(60), 0)], x, own, stopping=Stopping(5, 3))
+
+
+def test_centres_are_as_far_as_they_are() -> None:
+    draw = np.random.default_rng(0)
+    z = torch.from_numpy(draw.normal(size=(200, 3)) + 5 * draw.integers(0, 4, (200, 1)))
+    codebook = Codebook.fitted(z, 4, floor=0.5, seed=0)
+    centres = codebook.centres.numpy()
+    distances = cdist(z.numpy(), centres, "sqeuclidean").min(axis=1)
+    assert codebook.variance.item() == pytest.approx(distances.mean() / 3 + 0.5)
+    np.testing.assert_allclose(codebook.energy(z).numpy(), distances / (2 * codebook.variance.item()), rtol=1e-9)
+    assert codebook.energy(codebook.centres).numpy() == pytest.approx(np.zeros(4), abs=1e-9)
+    assert (codebook.energy(codebook.centres) >= 0).all()
+
+
+def test_centres_have_a_voice_in_an_ensemble(x: Tensor) -> None:
+    members = [started(x, settings(components=2), seed).double() for seed in (0, 1)]
+    for member in members:
+        member.fit_density(x)
+    with torch.no_grad():
+        z = members[0].encode(x)
+        ensemble = CodedEnsemble(members, Codebook.fitted(z, 8, floor=1 / 12, seed=0))
+        ensemble.fit_density(x[:100])
+        expected = [member.score(x) for member in members]
+        expected.append(
+            ensemble.codebook.energy(z) + LAMBDA * (members[0].scaler(x) - members[0].decoder(z)).square().sum(dim=-1)
+        )
+        scaled = []
+        for energy in expected:
+            low, middle, high = np.quantile(energy[:100].numpy(), [0.25, 0.5, 0.75])
+            scaled.append((energy.numpy() - middle) / (high - low))
+        np.testing.assert_allclose(ensemble.score(x).numpy(), np.mean(scaled, axis=0), rtol=1e-8, atol=1e-8)
+    assert ensemble.medians.shape == (3,)

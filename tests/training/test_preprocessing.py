@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.preprocessing import Scaler
+from training.preprocessing import Scaler, TailScaler
 
 X = torch.tensor([[1.0, 10.0, 5.0], [3.0, 30.0, 5.0], [2.0, 20.0, 5.0]])
 
@@ -53,3 +53,44 @@ def test_its_constants_are_part_of_the_state() -> None:
     restored = Scaler(torch.zeros(3), torch.ones(3))
     restored.load_state_dict(Scaler.per_feature(X).state_dict())
     assert torch.equal(restored(X), Scaler.per_feature(X)(X))
+
+
+class TestTails:
+    """Features with long tails go through a logarithm, if held-out values are likelier for it."""
+
+    @pytest.fixture
+    def x(self) -> torch.Tensor:
+        draw = torch.Generator().manual_seed(0)
+        normal = torch.randn(2000, 3, generator=draw)
+        return torch.stack([normal[:, 0], (2 * normal[:, 1]).exp(), (normal[:, 2] > 1).float()], dim=1)
+
+    def test_those_with_long_tails_are_drawn_in(self, x: torch.Tensor) -> None:
+        scaler = TailScaler.fitted(x[:1500], x[1500:], gain=0.25)
+        assert isinstance(scaler, TailScaler)
+        assert scaler.drawn_in.tolist() == [0, 1, 0]
+        scaled = scaler(x[:1500])
+        assert scaled.mean(dim=0).tolist() == pytest.approx([0, 0, 0], abs=1e-4)
+        assert scaled.std(dim=0).tolist() == pytest.approx([1, 1, 1], abs=1e-2)
+        assert torch.equal(scaled[:, [0, 2]], Scaler.standardised(x[:1500])(x[:1500])[:, [0, 2]])
+        torch.testing.assert_close(scaler.inverse(scaler(x)), x, rtol=1e-4, atol=1e-5)
+
+    def test_what_is_far_out_is_still_further_out(self, x: torch.Tensor) -> None:
+        scaler = TailScaler.fitted(x[:1500], x[1500:], gain=0.25)
+        far = scaler(torch.tensor([[0.0, 1e3, 0.0], [0.0, 1e6, 0.0], [0.0, 1e30, 0.0]]))[:, 1]
+        assert far.isfinite().all()
+        assert far[0] < far[1] < far[2]
+
+    def test_the_slope_is_that_of_the_logarithm(self, x: torch.Tensor) -> None:
+        scaler = TailScaler.fitted(x[:1500], x[1500:], gain=0.25)
+        assert isinstance(scaler, TailScaler)
+        rows = x[:50, 1:2].double().expand(-1, 3)
+        u = (rows - scaler.centre) / scaler.spread
+        step = 1e-6
+        moved = (rows + step - scaler.centre) / scaler.spread
+        difference = (torch.sign(moved) * torch.log1p(moved.abs()) - torch.sign(u) * torch.log1p(u.abs())) / step
+        torch.testing.assert_close(scaler.log_slope(rows), difference.log(), rtol=1e-3, atol=1e-3)
+
+    def test_without_any_it_is_a_plain_scaler(self, x: torch.Tensor) -> None:
+        plain = x[:, [0, 2]]
+        assert type(TailScaler.fitted(plain[:1500], plain[1500:], gain=0.25)) is Scaler
+        assert type(TailScaler.fitted(x[:1500], x[1500:], gain=1e9)) is Scaler

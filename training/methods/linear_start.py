@@ -1,18 +1,21 @@
 """RaDOGAGA for tables that nobody has tuned it for: it starts from the best linear answer, and improves on it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
+from training.densities.codebook import Codebook
 from training.densities.em import fit_mixture, moments_of
 from training.densities.learned_mixture import LearnedMixture
 from training.densities.mixture import GaussianMixture
 from training.distances import squared_error
 from training.draws import Draws
 from training.methods.base import Losses, Method, by_parts
+from training.methods.ensemble import Ensemble
 from training.methods.mixture_autoencoder import NOISE_VARIANCE
 from training.nn.mlp import MLP, Linear
 from training.preprocessing import Scaler
@@ -131,9 +134,35 @@ class LinearStartRaDOGAGA(Method):
         return self.scaler.inverse(self.decoder(z))
 
     def score(self, x: Tensor) -> Tensor:
+        return self.distortion(x) - self.density.log_prob(self.encode(x).double())
+
+    def distortion(self, x: Tensor) -> Tensor:
+        """Returns the weighted distortion (..., N) of rows (N, M), in nats."""
         x = self.scaler(x)
-        z = self.encoder(x)
-        return self.settings.lambda1 * squared_error(x, self.decoder(z)) - self.density.log_prob(z.double())
+        return self.settings.lambda1 * squared_error(x, self.decoder(self.encoder(x)))
+
+
+class CodedEnsemble(Ensemble):
+    """Creates an ensemble of fitted models, in which the distance to the nearest centre has a voice, too.
+
+    A mixture with full covariances needs many rows for each component; centres need few, and tell apart what it smooths
+    over. They are those of the first member's latent, and its distortion is added.
+
+    Arguments:
+        members: The models, fitted on the same rows.
+        codebook: The centres.
+    """
+
+    first: LinearStartRaDOGAGA
+
+    def __init__(self, members: Sequence[LinearStartRaDOGAGA], codebook: Codebook) -> None:
+        super().__init__(members)
+        self.codebook = codebook
+
+    def energies(self, x: Tensor) -> Tensor:
+        """Returns the energies (S + 1, N) of rows (N, M), the last by the centres."""
+        by_centres = self.codebook.energy(self.first.encode(x)) + self.first.distortion(x)
+        return torch.cat([super().energies(x), by_centres[None]])
 
 
 def principal(y: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
