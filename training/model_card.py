@@ -1,6 +1,6 @@
 """A model's card: what it was fitted on and how, what its scores look like, and what its threshold promises."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ def lines_of(model: OwnModel, manifest: Mapping[str, Any], scores: Rows, anomali
         f"- latent: {first.latent} of {len(model.encoder.columns)} directions; lambda1 = lambda2 = {first.lambda1:g}, "
         "every feature scaled to variance 1",
         f"- {len(plan.settings)} members with mixtures of {', '.join(str(one.components) for one in plan.settings)} "
-        "components; the score is the mean of their scaled energies",
+        "components, and the nearest centre; the score is the mean of their scaled energies",
+        f"- long tails, behind a logarithm: {listed(manifest['provenance']['settings']['tails_drawn_in'])}",
         f"- hidden layers {' and '.join(map(str, first.hidden))}, batches of {first.batch_size}, seed {model.seed}",
         "",
         f"![Loss of held-out rows]({CURVE})",
@@ -118,6 +119,12 @@ def crossed(rule: Rule, scores: Rows) -> Crossed:
         threshold = rule.possible(half).threshold(scores[order[:half]])
         rates.append(np.mean(scores[order[half:]].astype(np.float64) >= threshold))
     return Crossed(float(np.mean(rates)), float(np.std(rates)))
+
+
+def listed(columns: Sequence[str]) -> str:
+    """Names columns, as many as a card lists."""
+    more = f" and {len(columns) - MOST_FEATURES} more" if len(columns) > MOST_FEATURES else ""
+    return (", ".join(f"`{cell(name)}`" for name in columns[:MOST_FEATURES]) or "none") + more
 
 
 def about(feature: Mapping[str, Any]) -> str:

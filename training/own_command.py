@@ -102,6 +102,11 @@ def fit_table_command(options: argparse.Namespace, console: Console) -> Path | N
 
         reads = stack.enter_context(counted(f"{path.name}: encoding", console))
         model = fit_own(table, schema, name, rule, options.seed, digest_of(path), reads, observe)
+    if options.false_positive_rate is None and (rate := model.rule.false_positive_rate or 0) > DEFAULT_RATE:
+        rows = len(model.fit.parts.calibration)
+        console.print(
+            f"false-positive rate: {rate:.3g}, the smallest that {rows} calibration rows promise", highlight=False
+        )
     folder = export_own(model, options.out)
     console.print(f"wrote {folder}", highlight=False)
     return folder

@@ -27,6 +27,7 @@ from training.export import (
 from training.metrics import evaluate
 from training.model_card import write_card
 from training.own_tables import OwnModel, Rule
+from training.preprocessing import TailScaler
 from training.tables.schema_file import write_schema
 from training.thresholds import p_values, percentile_threshold, score_bins
 
@@ -95,6 +96,14 @@ def calibrate(rule: Rule, scores: Rows) -> tuple[float, dict[str, Any]]:
     return threshold, described | {"rows": len(scores), "flagged": count_flagged(scores, threshold)}
 
 
+def drawn_in(model: OwnModel) -> list[str]:
+    """Names the columns of x whose tails are drawn in."""
+    scaler = model.fit.plan.scaler
+    if not isinstance(scaler, TailScaler):
+        return []
+    return [name for name, chosen in zip(model.encoder.columns, scaler.drawn_in.tolist(), strict=True) if chosen]
+
+
 def provenance(
     model: OwnModel, scores: Rows, threshold: float, session: onnxruntime.InferenceSession
 ) -> dict[str, Any]:
@@ -105,6 +114,7 @@ def provenance(
         "settings": {
             "members": [settings.to_json() for settings in plan.settings],
             "stopping": asdict(plan.stopping),
+            "tails_drawn_in": drawn_in(model),
             "rows": {name: len(getattr(parts, name)) for name in ("fitted", "held_out", "calibration")},
         },
         "seed": model.seed,

@@ -142,6 +142,7 @@ def test_a_schema_can_be_written_edited_and_used(tmp_path: Path, capsys: pytest.
     assert training([*command, "--schema", str(schema)]) == 1
     assert "error: --schema says what the columns are; change it there" in capsys.readouterr().err
     assert training([*command[:4], "--schema", str(schema)]) == 0
+    assert "false-positive rate: 0.0385, the smallest that 25 calibration rows promise" in capsys.readouterr().out
     found = json.loads((tmp_path / "models" / "t" / "1" / "manifest.json").read_text())
     assert [feature["kind"] for feature in found["features"]] == ["numeric", "categorical", "numeric"]
 
