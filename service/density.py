@@ -1,13 +1,21 @@
-"""The density's arrays in a model folder: what is said of them is held against the manifest, and they are not read."""
+"""The density's arrays in a model folder: what is said of them is held against the manifest.
+
+Those of a mixture are not read. Of a factorized density they are, for what it says of the examples is their score.
+"""
 
 import io
 import zipfile
 import zlib
+from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import StartError
-from service.manifest import Mixture
+from service.manifest import Factorized, Mixture
+
+Array = NDArray[np.float64]
 
 SPARE_BYTES = 4096
 """What a file may have for each array beside its values: names, headers, and zlib's own."""
@@ -16,32 +24,58 @@ MOST_HEADER_BYTES = 1024
 
 FLOAT64 = np.dtype("<f8")
 
+SMALLEST, LARGEST = float(np.finfo(FLOAT64).tiny), float(np.finfo(FLOAT64).max)
 
-def expected_shapes(mixture: Mixture) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the arrays by their names; S members, K components, D dimensions, C centres."""
-    k, d, members = mixture.components, mixture.dimensions, mixture.members
+RISING = {"matrices": (SMALLEST, LARGEST), "biases": (-LARGEST, LARGEST), "factors": (-1.0, 1.0)}
+"""Between which bounds the values of a factorized density's arrays are, by the kind of array."""
+
+
+LEAST_STEP = 1e-6
+"""The least difference of the logarithms of c at the two ends of a box; far out, floating point numbers have none."""
+
+
+def expected_shapes(density: Mixture | Factorized) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the arrays by their names.
+
+    Of a mixture they are for S members, K components, D dimensions and C centres. Of a factorized density, for L
+    dimensions and layers with I inputs and O outputs, they are ``matrices_i`` (L, O, I), ``biases_i`` (L, O) and, but
+    for the last layer, ``factors_i`` (L, O).
+    """
+    if density.kind == "factorized":
+        return _shapes_of_layers(density)
+    k, d, members = density.components, density.dimensions, density.members
     shapes: dict[str, tuple[int, ...]] = {"weights": (k,), "means": (k, d), "covariances": (k, d, d)}
-    voices = members + (mixture.centres > 0)
+    voices = members + (density.centres > 0)
     if voices > 1:
         shapes = {name: (members, *shape) for name, shape in shapes.items()}
         shapes |= {"medians": (voices,), "ranges": (voices,)}
-    if mixture.centres:
-        shapes |= {"centres": (mixture.centres, d), "centre_variance": (1,)}
+    if density.centres:
+        shapes |= {"centres": (density.centres, d), "centre_variance": (1,)}
     return shapes
 
 
-def most_bytes(mixture: Mixture) -> int:
+def _shapes_of_layers(density: Factorized) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for i, (inputs, outputs) in enumerate(pairwise([1, *density.filters, 1])):
+        shapes[f"matrices_{i}"] = (density.dimensions, outputs, inputs)
+        shapes[f"biases_{i}"] = (density.dimensions, outputs)
+        if i < len(density.filters):
+            shapes[f"factors_{i}"] = (density.dimensions, outputs)
+    return shapes
+
+
+def most_bytes(density: Mixture | Factorized) -> int:
     """Returns the most bytes that the file of such a density has."""
-    return sum(FLOAT64.itemsize * _size(shape) + SPARE_BYTES for shape in expected_shapes(mixture).values())
+    return sum(FLOAT64.itemsize * _size(shape) + SPARE_BYTES for shape in expected_shapes(density).values())
 
 
-def check_density(content: bytes, mixture: Mixture, path: object) -> None:
+def check_density(content: bytes, density: Mixture | Factorized, path: object) -> None:
     """Checks that the density's arrays are what the manifest says; no more than their headers is unpacked.
 
     Raises:
         StartError: They can't be read, or have other names, types or shapes; the text names them.
     """
-    expected = expected_shapes(mixture)
+    expected = expected_shapes(density)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
@@ -80,3 +114,97 @@ def _size(shape: tuple[int, ...]) -> int:
     for length in shape:
         size *= length
     return size
+
+
+class FactorizedDensity:
+    r"""Creates a density of latents whose features are independent, each with a network for its distribution.
+
+    .. math:: c = \sigma \circ f_K \circ \dots \circ f_1, \quad f_i(x) = g_i(H_i x + b_i),
+        \quad g_i(x) = x + a_i \odot \tanh(x)
+
+    without :math:`g_K`; H are the ``matrices``, b the ``biases``, a the ``factors``. The matrices are above 0 and the
+    factors not below -1, so that c rises.
+
+    References:
+        Variational Image Compression with a Scale Hyperprior (Balle et al., 2018), appendix 6.1
+
+    Arguments:
+        arrays: Those of `expected_shapes`.
+
+    Raises:
+        ValueError: An array has a value that a rising c has not, or that is not finite; name, place and value are told.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        for name, array in arrays.items():
+            lower, upper = RISING[name.partition("_")[0]]
+            wrong = np.argwhere(~((array >= lower) & (array <= upper))).tolist()
+            if wrong:
+                value = array[tuple(wrong[0])]
+                raise ValueError(f"{name}{wrong[0]} is {value}, expected a number from {lower:g} to {upper:g}")
+        self._layers = [
+            (arrays[f"matrices_{i}"], arrays[f"biases_{i}"], arrays.get(f"factors_{i}"))
+            for i in range(sum(name.startswith("matrices_") for name in arrays))
+        ]
+
+    @classmethod
+    def of(cls, content: bytes, density: Factorized, path: object) -> "FactorizedDensity":
+        """Reads the file of a density.
+
+        Raises:
+            StartError: As `check_density`, or an array has a value that none may have.
+        """
+        check_density(content, density, path)
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return cls({name: arrays[name] for name in expected_shapes(density)})
+        except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            raise StartError(f"{path}: {error}") from error
+
+    def logits(self, z: Array) -> Array:
+        """Returns the logits (N, L) of c at latents (N, L)."""
+        y = z.T[:, None]
+        for matrices, biases, factors in self._layers:
+            y = matrices @ y + biases[..., None]
+            if factors is not None:
+                y = y + factors[..., None] * np.tanh(y)
+        return y[:, 0].T
+
+    def rate(self, z: Array) -> Array:
+        r"""Returns what latents (N, L) cost, (N,), in nats: minus the logarithm of the density convolved with a box.
+
+        .. math:: -\sum_i \log \left( c_i(z_i + 1/2) - c_i(z_i - 1/2) \right)
+
+        Where 1 - c is the smaller one, its difference is taken, and of logarithms, so that nothing cancels in either
+        tail.
+        """
+        upper, lower = self.logits(z + 0.5), self.logits(z - 0.5)
+        left = upper < -lower
+        larger = -np.logaddexp(0, -np.where(left, upper, -lower))
+        smaller = -np.logaddexp(0, -np.where(left, lower, -upper))
+        boxes = larger + np.log(-np.expm1(-np.maximum(larger - smaller, LEAST_STEP)))
+        rate: Array = -boxes.sum(axis=1)
+        return rate
+
+
+def check_scores(
+    content: bytes, density: Factorized, path: object, rows: Mapping[str, Array], tolerance: float
+) -> None:
+    """Checks that a density gives the score of examples, ``rate(z) + distortion_weight |x - x_hat|^2``.
+
+    Arguments:
+        content: The file of the density.
+        density: What the manifest says of it.
+        path: What the file is called.
+        rows: ``x`` (N, M), ``z`` (N, L), ``x_hat`` (N, M) and ``score`` (N,).
+        tolerance: How far it may be off, relative to 1 or the score's size.
+
+    Raises:
+        StartError: As `FactorizedDensity.of`, or a score is another one.
+    """
+    rate = FactorizedDensity.of(content, density, path).rate(rows["z"])
+    scores = rate + density.distortion_weight * np.square(rows["x"] - rows["x_hat"]).sum(axis=1)
+    off = ~(np.abs(scores - rows["score"]) <= tolerance * np.maximum(1, np.abs(rows["score"])))
+    if off.any():
+        i = int(np.argmax(off))
+        raise StartError(f"{path}: score[{i}] is {scores[i]} by the density, the examples have {rows['score'][i]}")

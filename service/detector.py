@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from service.density import check_density, most_bytes
+from service.density import check_density, check_scores, most_bytes
 from service.encoding import Encoder
 from service.errors import StartError
 from service.files import Folder
@@ -109,7 +109,10 @@ class Detector:
             for name, graph in graphs_of(manifest).items()
         }
         detector = cls(manifest, graphs)
-        detector.replay(contents[manifest.examples.file], folder / manifest.examples.file)
+        rows = detector.replay(contents[manifest.examples.file], folder / manifest.examples.file)
+        if manifest.density.kind == "factorized":
+            file, known = manifest.density.file, {name: np.asarray(values) for name, values in rows}
+            check_scores(contents[file], manifest.density, folder / file, known, TOLERANCE)
         return detector
 
     def changed(self, change: Change | None) -> "Detector":
@@ -147,8 +150,8 @@ class Detector:
         """Returns rows (N, M), in raw feature values, for latents (N, L)."""
         return self.run("decoder", z)
 
-    def replay(self, examples: bytes, path: Path) -> None:
-        """Checks that the examples still have the results they were exported with.
+    def replay(self, examples: bytes, path: Path) -> ExampleRows:
+        """Checks that the examples still have the results they were exported with, and returns them.
 
         Raises:
             StartError: The examples can't be read, a graph fails on them, or a result differs by more than `TOLERANCE`.
@@ -160,6 +163,7 @@ class Detector:
             z = _example_matrix("z", rows.z, (count, manifest.latent_width))
             for name, got in self._results(x, z, path).items():
                 _compare(name, got, np.asarray(getattr(rows, name), dtype=np.float64), path)
+            return rows
         except ValidationError as error:
             raise StartError(f"{path}: {sentences(error)}") from error
         except ValueError as error:

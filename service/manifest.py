@@ -37,7 +37,10 @@ MOST_BYTES = 4 * 2**20
 MOST_COLUMNS, MOST_EXAMPLES, MOST_MEMBERS, MOST_COMPONENTS = 65_536, 10_000, 1000, 10_000
 
 MOST_DENSITY_VALUES = 2**23
-"""Numbers in a density's covariances, 64 MiB of float64."""
+"""Numbers in a density's covariances or matrices, 64 MiB of float64."""
+
+MOST_LAYERS, WIDEST_LAYER = 16, 256
+"""Hidden layers of the networks of a factorized density, and filters in one."""
 
 LARGEST_FLOAT32 = 3.4028234663852886e38
 
@@ -71,6 +74,12 @@ MISSING, OTHER = "<missing>", "<other>"
 
 NEW_KINDS = ("boolean", "timestamp")
 """Kinds of features that manifests before `format_version` 3 don't have."""
+
+SINCE = {"ignored": 3, "p_values": 3, "image": 4, "latents": 4}
+"""The `format_version` from which on a manifest may have a field."""
+
+UNIONS = ("calibration", "density")
+"""Fields whose kinds pydantic writes into the path of an error, where they are no part of the manifest."""
 
 
 def _without_repetition(names: list[str]) -> list[str]:
@@ -241,6 +250,57 @@ class Mixture(HashedFile):
         return self
 
 
+class Factorized(HashedFile):
+    """The density that the scorer holds, in float64, for whoever wants to check a score: one network per dimension.
+
+    The score of a row is its rate under this density, convolved with the unit box, plus `distortion_weight` times the
+    squared error of the decoded row, in squared units of the features.
+
+    Attributes:
+        dimensions: The number of latent features L, each with a distribution of its own.
+        filters: The widths of a network's hidden layers.
+        distortion_weight: What a squared error of 1 counts in the score, in nats; 0 if the score is the rate alone.
+
+    References:
+        Variational Image Compression with a Scale Hyperprior (Balle et al., 2018), appendix 6.1
+    """
+
+    kind: Literal["factorized"]
+    dimensions: Columns
+    filters: Annotated[list[Annotated[int, Field(ge=1, le=WIDEST_LAYER)]], Field(max_length=MOST_LAYERS)]
+    distortion_weight: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _of_bounded_size(self) -> Self:
+        values = self.dimensions * sum(inputs * outputs for inputs, outputs in pairwise([1, *self.filters, 1]))
+        if values > MOST_DENSITY_VALUES:
+            raise ValueError(f"the matrices have {values} values, expected at most {MOST_DENSITY_VALUES}")
+        return self
+
+
+Density = Annotated[Mixture | Factorized, Field(discriminator="kind")]
+
+
+class Image(Strict):
+    """The shape of a row that is an image: its values are those of the first channel, row by row, then of the next."""
+
+    channels: Columns
+    height: Columns
+    width: Columns
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return self.channels * self.height * self.width
+
+
+class LatentStatistics(Strict):
+    """Where the latents of the fitted rows lie: mean and standard deviation of each latent feature, in their order."""
+
+    means: Annotated[list[float], Field(min_length=1, max_length=MOST_COLUMNS)]
+    deviations: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1, max_length=MOST_COLUMNS)]
+
+
 class Examples(HashedFile):
     """Rows with their expected results, replayed before the service is ready."""
 
@@ -359,14 +419,16 @@ class Provenance(Strict):
 class Manifest(Strict):
     """What a model folder holds."""
 
-    format_version: Literal[1, 2, 3]
+    format_version: Literal[1, 2, 3, 4]
     dataset: Name
     version: Count
     method: str
     features: Annotated[list[Feature], Field(min_length=1, max_length=MOST_COLUMNS)]
     ignored: Annotated[list[Label], AfterValidator(_without_repetition)] = []
+    image: Image | None = None
     graphs: Graphs
-    density: Mixture
+    latents: LatentStatistics | None = None
+    density: Density
     examples: Examples
     threshold: float
     calibration: Calibration
@@ -389,9 +451,10 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _has_what_its_format_has(self) -> Self:
-        if self.format_version < 3:
-            for found in _news_of(self):
+        for since, found in _news_of(self):
+            if self.format_version < since:
                 raise ValueError(f"{found}, format_version {self.format_version} has no such thing")
+        if self.format_version < 3:
             if self.provenance.metrics is None:
                 raise ValueError(f"provenance.metrics is missing, format_version {self.format_version} has them")
         else:
@@ -413,6 +476,16 @@ class Manifest(Strict):
             raise ValueError(
                 f"score_bins.rows add up to {sum(self.score_bins.rows)}, expected calibration.rows, {expected}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _image_is_the_row(self) -> Self:
+        if self.image is not None:
+            for i, feature in enumerate(self.features):
+                if feature.kind != "numeric":
+                    raise ValueError(f"features.{i}.kind is '{feature.kind}', expected 'numeric' as this is an image")
+            if self.image.size != self.width:
+                raise ValueError(f"image has {self.image.size} values, expected {self.width} as features have columns")
         return self
 
     @cached_property
@@ -447,22 +520,38 @@ class Manifest(Strict):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _latents_agree(self) -> Self:
+        expected = self.latent_width
+        for name in ("means", "deviations") if self.latents else ():
+            if (found := len(getattr(self.latents, name))) != expected:
+                raise ValueError(
+                    f"latents.{name} has {found} entries, expected {expected} as there are latent features"
+                )
+        if self.density.kind == "factorized" and self.density.dimensions != expected:
+            raise ValueError(
+                f"density.dimensions is {self.density.dimensions}, expected {expected} as there are latent features"
+            )
+        return self
 
-def _news_of(manifest: Manifest) -> Iterator[str]:
-    """Names what a manifest has that only `format_version` 3 has."""
-    for name in ("ignored", "p_values"):
+
+def _news_of(manifest: Manifest) -> Iterator[tuple[int, str]]:
+    """Names what a manifest has that not every `format_version` has, each with the first one that has it."""
+    for name, since in SINCE.items():
         if name in manifest.model_fields_set:
-            yield f"{name} is there"
+            yield since, f"{name} is there"
+    if manifest.density.kind != "gaussian_mixture":
+        yield 4, f"density.kind is '{manifest.density.kind}'"
     if "centres" in manifest.density.model_fields_set:
-        yield "density.centres is there"
+        yield 3, "density.centres is there"
     for i, feature in enumerate(manifest.features):
         if feature.kind in NEW_KINDS:
-            yield f"features.{i}.kind is '{feature.kind}'"
+            yield 3, f"features.{i}.kind is '{feature.kind}'"
         for name in ("missing", "other"):
             if name in feature.model_fields_set:
-                yield f"features.{i}.{name} is there"
+                yield 3, f"features.{i}.{name} is there"
     if manifest.calibration.rule != "contamination":
-        yield f"calibration.rule is '{manifest.calibration.rule}'"
+        yield 3, f"calibration.rule is '{manifest.calibration.rule}'"
 
 
 def _refuse_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -533,7 +622,7 @@ def sentences(error: ValidationError) -> str:
 
 def _sentence(problem: ErrorDetails) -> str:
     first, *inner = problem["loc"] or ("",)
-    field = ".".join(map(str, (first, *(inner[1:] if first == "calibration" else inner))))  # without the rule
+    field = ".".join(map(str, (first, *(inner[1:] if first in UNIONS else inner))))
     if problem["type"] == "missing":
         return f"{field} is missing"
     if problem["type"] == "extra_forbidden":

@@ -177,6 +177,8 @@ def describe_model(models: ModelRepository, detector: Detector, newest: bool) ->
         provider=detector.provider,
         columns=manifest.width,
         latent_features=manifest.latent_width,
+        latents=manifest.latents,
+        image=manifest.image,
         features=manifest.features,
         ignored=manifest.ignored,
         p_values=detector.p_values is not None,

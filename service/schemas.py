@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic.json_schema import SkipJsonSchema
 
 from service.formats import FORMATS
-from service.manifest import Calibration, Evaluation, Feature
+from service.manifest import Calibration, Evaluation, Feature, Image, LatentStatistics
 
 Row = list[float]
 
@@ -117,6 +117,10 @@ class ModelDescription(BaseModel):
     provider: str = Field(description="The execution provider its sessions really got.")
     columns: int = Field(description="The number of values in a row.")
     latent_features: int = Field(description="The number of values in a latent.")
+    latents: LatentStatistics | None = Field(
+        description="Mean and standard deviation of each latent feature over the fitted rows; null if not known."
+    )
+    image: Image | None = Field(description="The shape of a row that is an image, channel by channel and row by row.")
     features: list[Feature]
     ignored: list[str] = Field(description="Columns that records and tables may have, and that are not used.")
     p_values: bool = Field(description="Whether /score answers p-values.")

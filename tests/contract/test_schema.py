@@ -27,7 +27,7 @@ def test_the_schema_refuses_what_the_reader_refuses() -> None:
     schema = json.loads((MODELS / "manifest.schema.json").read_text())
     good = json.loads((FOLDERS[0] / "manifest.json").read_text())
     for broken in (
-        {**good, "format_version": 4},
+        {**good, "format_version": 5},
         {**good, "colour": 1},
         {**good, "features": []},
         {**good, "version": 0},

@@ -1,6 +1,7 @@
 """The density's arrays are what the manifest says, and nothing of them is unpacked to find that out."""
 
 import io
+import math
 import random
 import tracemalloc
 import zipfile
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.density import check_density, most_bytes
+from service.density import FactorizedDensity, check_density, expected_shapes, most_bytes
 from service.detector import Detector
 from service.errors import StartError
-from service.manifest import Mixture, read_manifest
+from service.manifest import Factorized, Mixture, read_manifest
 from service.runtime import Runtime
 from tests.server import MODELS
 from tests.service.test_detector import replace
@@ -52,13 +53,14 @@ def header(shape: tuple[int, ...], descr: str = "<f8", version: tuple[int, int] 
     return stream.getvalue()
 
 
-def check(content: bytes, mixture: Mixture = SMALL) -> None:
-    check_density(content, mixture, "mixture.npz")
+def check(content: bytes, density: Mixture | Factorized = SMALL) -> None:
+    check_density(content, density, "mixture.npz")
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: "-".join(folder.parts[-2:]))
 def test_shipped_densities_are_taken(folder: Path) -> None:
-    density, content = read_manifest(folder).density, (folder / "mixture.npz").read_bytes()
+    density = read_manifest(folder).density
+    content = (folder / density.file).read_bytes()
     check(content, density)
     assert len(content) <= most_bytes(density)
 
@@ -157,3 +159,78 @@ def test_no_bytes_bring_the_check_to_another_end() -> None:
                 check(bytes(changed[: generator.choice([len(changed), generator.randint(0, len(changed))])]))
             except StartError:
                 continue
+
+
+LAYERED = Factorized(
+    file="factorized.npz", sha256="0" * 64, kind="factorized", dimensions=3, filters=[3, 2], distortion_weight=1.0
+)
+
+
+def layers(seed: int = 0) -> dict[str, NDArray[np.float64]]:
+    """Draws a density's arrays."""
+    draw = np.random.default_rng(seed)
+    low = {"matrices": 0.1, "biases": -1.0, "factors": -0.9}
+    return {name: draw.uniform(low[name[:-2]], 0.9, shape) for name, shape in expected_shapes(LAYERED).items()}
+
+
+def cumulative(arrays: dict[str, NDArray[np.float64]], dimension: int, z: float) -> float:
+    """The distribution function of one latent feature, written a second way: number by number."""
+    values = [z]
+    for i in range(3):
+        matrix, bias = arrays[f"matrices_{i}"][dimension], arrays[f"biases_{i}"][dimension]
+        values = [sum(h * v for h, v in zip(row, values, strict=True)) + b for row, b in zip(matrix, bias, strict=True)]
+        if i < 2:
+            values = [v + a * math.tanh(v) for v, a in zip(values, arrays[f"factors_{i}"][dimension], strict=True)]
+    return 1 / (1 + math.exp(-values[0]))
+
+
+def test_a_factorized_densitys_arrays_are_checked() -> None:
+    check(npz(layers()), LAYERED)
+    assert len(npz(layers())) <= most_bytes(LAYERED)
+    for wrong in (layers() | {"factors_2": np.zeros((3, 1))}, layers() | {"biases_1": np.zeros((3, 3))}, ARRAYS):
+        with pytest.raises(StartError, match=r"expected {'matrices_0': \(3, 3, 1\), 'biases_0': \(3, 3\), 'factors_0'"):
+            check(npz(wrong), LAYERED)
+
+
+def test_a_rate_is_that_of_the_distribution_functions() -> None:
+    arrays, z = layers(), np.random.default_rng(1).normal(scale=3, size=(20, 3))
+    density = FactorizedDensity.of(npz(arrays), LAYERED, "factorized.npz")
+    boxes = [[cumulative(arrays, i, v + 0.5) - cumulative(arrays, i, v - 0.5) for i, v in enumerate(row)] for row in z]
+    assert density.rate(z) == pytest.approx(-np.log(boxes).sum(axis=1), rel=1e-9)
+
+
+def test_boxes_tile_the_line() -> None:
+    z = np.tile(np.arange(-400.0, 401.0)[:, None], 3)
+    density = FactorizedDensity(layers())
+    one = {name: array[:1] for name, array in layers().items()}
+    assert np.exp(-FactorizedDensity(one).rate(z[:, :1])).sum() == pytest.approx(1, abs=1e-12)
+    assert density.logits(z).shape == z.shape
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_in_both_tails_a_rate_rises_as_a_logistics_does(sign: float) -> None:
+    """There -log of a box is |u| - log(2 sinh(slope / 2)), and no float64 holds the box itself."""
+    density = FactorizedDensity({"matrices_0": np.full((1, 1, 1), 0.7), "biases_0": np.array([[0.2]])})
+    z = np.array([[10.0], [100.0], [1e4], [1e6]])
+    expected = 0.7 * z[:, 0] + sign * 0.2 - math.log(2 * math.sinh(0.35))
+    found = density.rate(sign * z)
+    assert found == pytest.approx(expected, rel=2e-3)
+    assert found[1:] == pytest.approx(expected[1:], rel=1e-9)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_where_numbers_end_a_rate_is_finite_and_rises(sign: float) -> None:
+    """At 1e30 both ends of a box are the same number."""
+    rates = FactorizedDensity(layers()).rate(sign * np.array([[1e3] * 3, [1e15] * 3, [1e30] * 3, [1e38] * 3]))
+    assert np.isfinite(rates).all()
+    assert (np.diff(rates) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("factors_0", 1.1), ("factors_1", -1.1), ("matrices_2", 0.0), ("biases_1", -np.inf)]
+)
+def test_a_distribution_function_that_does_not_rise_is_refused(name: str, value: float) -> None:
+    arrays = layers()
+    arrays[name].flat[0] = value
+    with pytest.raises(StartError, match=rf"factorized.npz: {name}\[0, 0(, 0)?\] is {value}, expected a number from"):
+        FactorizedDensity.of(npz(arrays), LAYERED, "factorized.npz")

@@ -37,7 +37,7 @@ def drop(name: str) -> Change:
 
 
 BROKEN = [
-    (set_at("format_version", to=4), "format_version is 4: Input should be 1, 2 or 3"),
+    (set_at("format_version", to=5), "format_version is 5: Input should be 1, 2, 3 or 4"),
     (drop("format_version"), "format_version is missing"),
     (set_at("colour", to="red"), "colour is unknown"),
     (set_at("provenance", "mood", to="good"), "provenance.mood is unknown"),
