@@ -33,6 +33,7 @@ class Dataset:
         y: Labels of shape (N,), True for an anomaly.
         contamination: The ratio of rows the paper flags.
         sha256: The digest of the file it was read from.
+        image: Channels, height and width of a row that is an image; None if it is none.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Dataset:
     y: Labels
     contamination: float
     sha256: str
+    image: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
