@@ -6,9 +6,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from training.nn.bounds import lower_bound
+from training.nn.exportable import log_sigmoid, softplus
 
 FILTERS = (3, 3, 3)
 """The widths between the layers of a distribution function, as in Ballé et al. (2018)."""
@@ -68,18 +68,18 @@ class DeepFactorized(nn.Module):
         """Returns the log-odds of P(Y <= y), which grow with y, of y's shape (..., N, L)."""
         x = y.mT.unsqueeze(-2)  # (..., L, 1, N)
         for layer, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
-            x = functional.softplus(matrix) @ x + bias
+            x = softplus(matrix) @ x + bias
             if layer < len(self.factors):
                 x = x + self.factors[layer].tanh() * x.tanh()
         return x.squeeze(-2).mT
 
     def log_cdf(self, y: Tensor) -> Tensor:
         """Returns log P(Y <= y), of y's shape (..., N, L)."""
-        return functional.logsigmoid(self.logits(y))
+        return log_sigmoid(self.logits(y))
 
     def log_survival(self, y: Tensor) -> Tensor:
         """Returns log P(Y > y), of y's shape (..., N, L)."""
-        return functional.logsigmoid(-self.logits(y))
+        return log_sigmoid(-self.logits(y))
 
 
 class UniformNoise(nn.Module):

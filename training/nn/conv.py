@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from training.nn.exportable import convolve, convolve_transposed, softplus
 from training.nn.gdn import GDN, IGDN
 from training.nn.members import over_members
 from training.nn.mlp import Linear
@@ -110,9 +110,7 @@ class Conv(nn.Module):
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Maps images (N, inputs, H, W) by weights and a bias (outputs,)."""
         around = self.kernel // 2
-        if self.transposed:
-            return functional.conv_transpose2d(x, weight, bias, STRIDE, around, output_padding=STRIDE - 1)
-        return functional.conv2d(x, weight, bias, STRIDE, around)
+        return (convolve_transposed if self.transposed else convolve)(x, weight, bias, STRIDE, around)
 
 
 class ConvEncoder(nn.Module):
@@ -145,7 +143,7 @@ class ConvEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps rows (..., N, C H W) to (..., N, outputs)."""
         features = rows_of(through(self.convolutions, self.shape.images(x)))
-        y: Tensor = self.last(functional.softplus(self.hidden(features)))
+        y: Tensor = self.last(softplus(self.hidden(features)))
         return y
 
 
@@ -176,7 +174,7 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Maps latents (..., N, L) to rows (..., N, C H W)."""
-        features = functional.softplus(self.last(functional.softplus(self.hidden(z))))
+        features = softplus(self.last(softplus(self.hidden(z))))
         return rows_of(through(self.convolutions, self.features.images(features)))
 
 

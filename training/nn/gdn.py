@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from training.nn.bounds import lower_bound
+from training.nn.exportable import convolve
 from training.nn.members import over_members
 
 PEDESTAL = 2.0**-36
@@ -52,7 +52,7 @@ class GDN(nn.Module):
 
     def normalize(self, x: Tensor, beta: Tensor, gamma: Tensor) -> Tensor:
         """Normalizes images (N, C, H, W) by constants (C,) and weights (C, C)."""
-        power = functional.conv2d(x.square(), gamma[..., None, None], beta)
+        power = convolve(x.square(), gamma[..., None, None], beta, stride=1, padding=0)
         return x * (power.sqrt() if self.inverse else power.rsqrt())
 
 
