@@ -63,7 +63,7 @@ class Graph(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Applies the method's function of that name to rows of shape (N, *)."""
-        result: Tensor = getattr(self.method, self.function)(rows.double())
+        result: Tensor = getattr(self.method, self.function)(rows.to(self.method.frozen_dtype))
         return result.float()
 
 

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from training.draws import Draws
 from training.methods.base import Method, by_parts
 from training.methods.stacking import stack, unstack
-from training.settings import Settings
+from training.settings import FitSettings
 
 SMALLEST_BATCH = 20
 """A remainder of fewer rows joins the batch before it: a mixture of so few rows means nothing."""
@@ -104,12 +104,14 @@ class Stopping:
 def fit(
     members: Sequence[Member[M]],
     x: Tensor,
-    settings: Settings,
+    settings: FitSettings,
     *,
     stopping: Stopping | None = None,
     observer: Observer | None = None,
+    look: Callable[[M, Progress], None] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
+    deadline: float = math.inf,
 ) -> Failures:
     """Trains models together, stacked along a leading axis, then freezes the density of each over all its rows.
 
@@ -123,16 +125,18 @@ def fit(
         settings: What to do.
         stopping: When to end before the last epoch; every member then has held-out rows.
         observer: Called after each step.
+        look: Called after each step with the stacked models as they are then, which it leaves as they are.
         checkpoint: Where the fit is kept when it is interrupted, now and then before, and when all steps are done, so
             that what comes after may fail without losing it; whoever has used the models removes it.
         resume: Whether to go on from `checkpoint`.
+        deadline: When to stop as a signal would do it, by `time.monotonic`.
 
     Returns:
         What went wrong for single members: a loss that is not finite, or a covariance that is singular.
 
     Raises:
         FitError: There are too few rows, or the checkpoint can't be written or belongs to another fit.
-        FitInterrupted: A signal asked the fit to stop.
+        FitInterrupted: A signal asked the fit to stop, or the deadline has come.
     """
     with deferred_interrupt() as interrupted:
         run = Run(members, x, settings, stopping)
@@ -143,13 +147,38 @@ def fit(
             progress = run.advance()
             if observer:
                 observer(progress)
+            if look:
+                look(run.method, progress)
             due = run.done or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
-            if checkpoint and (due or interrupted.is_set()):
+            ended = interrupted.is_set() or (time.monotonic() >= deadline and not run.done)
+            if checkpoint and (due or ended):
                 run.save(checkpoint)
                 saved = time.monotonic()
-            if interrupted.is_set():
+            if ended:
                 raise FitInterrupted(f"stopped after step {run.step} of {run.steps}")
         return run.finish()
+
+
+def unfinished(members: Sequence[Member[M]], x: Tensor, settings: FitSettings, checkpoint: Path) -> int:
+    """Gives models the weights that a fit has come to so far, in their frozen dtype, and returns its step.
+
+    Nothing is averaged, and no density is computed.
+
+    Arguments:
+        members: The models of the fit, which are changed in place.
+        x: The table of the fit.
+        settings: Those of the fit.
+        checkpoint: Where the fit was kept.
+
+    Raises:
+        FitError: There is no checkpoint, it can't be read, or it belongs to another fit.
+    """
+    run = Run(members, x, settings)
+    run.load(checkpoint)
+    unstack(run.method, [member.method for member in members])
+    for member in members:
+        member.method.to(member.method.frozen_dtype)
+    return run.step
 
 
 @contextmanager
@@ -189,7 +218,7 @@ class Run(Generic[M]):
     """A fit under way: the stacked models, their optimiser, and all that must be kept to go on with it later."""
 
     def __init__(
-        self, members: Sequence[Member[M]], x: Tensor, settings: Settings, stopping: Stopping | None = None
+        self, members: Sequence[Member[M]], x: Tensor, settings: FitSettings, stopping: Stopping | None = None
     ) -> None:
         rows = len(members[0].rows)
         if rows < SMALLEST_BATCH:
@@ -268,10 +297,7 @@ class Run(Generic[M]):
             for member, value in enumerate(values):
                 if not math.isfinite(value) and member not in self.failures:
                     text = f"{self.where}: the {name} is {value}, expected a finite number"
-                    if name == "rate":
-                        floor = self.settings.variance_floor
-                        text += f"; if a covariance is singular, variance_floor {floor} is too small"
-                    self.failures[member] = FitError(text)
+                    self.failures[member] = FitError(text + self.method.advice(name))
         alive = [member for member in range(len(self.members)) if member not in self.failures]
         return Progress(
             step=self.step + 1,
@@ -298,20 +324,20 @@ class Run(Generic[M]):
         return self.failures
 
     def freeze(self, member: Member[M]) -> None:
-        """Turns a member into float64, computes its density over all its rows, also held-out ones, and scores them.
+        """Freezes a member: computes its density over all its rows, also held-out ones, and scores them.
 
         Raises:
             FitError: A covariance is singular, or a row has no finite score.
         """
         x = self.x[member.rows if member.held_out is None else torch.cat([member.rows, member.held_out])]
         try:
-            member.method.double().fit_density(x)
+            member.method.to(member.method.frozen_dtype).fit_density(x)
         except LinAlgError as error:
             raise FitError(
                 f"after step {self.steps}: a covariance over all training rows is singular ({error})"
             ) from error
         with torch.no_grad():
-            scores = by_parts(member.method.score, x)
+            scores = by_parts(member.method.score, x, rows_at_once=member.method.rows_at_once)
         if not scores.isfinite().all():
             count = int((~scores.isfinite()).sum())
             raise FitError(f"after step {self.steps}: {count} of {len(scores)} training rows have no finite score")

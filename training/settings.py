@@ -3,13 +3,38 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 H = Literal["identity", "log"]
 Scaling = Literal["feature", "table", "standard"]
 Schedule = Literal["constant", "cosine"]
+RateAt = Literal["z", "noisy"]
+HOf = Literal["row", "batch"]
+DistanceName = Literal["squared_error", "ssim"]
 Size = Literal["table2", "table3"]
 MethodName = Literal["RaDOGAGA", "DAGMM"]
+
+
+class FitSettings(Protocol):
+    """What the training loop wants to know, whichever the method; `Settings` says what each is."""
+
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def epochs(self) -> int: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def schedule(self) -> Schedule: ...  # noqa: D102
+    @property
+    def reshuffle(self) -> bool: ...  # noqa: D102
+    @property
+    def gradient_norm(self) -> float | None: ...  # noqa: D102
+    @property
+    def averaging(self) -> float: ...  # noqa: D102
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the settings as JSON values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +83,67 @@ class Settings:
     reshuffle: bool = False
     gradient_norm: float | None = None
     averaging: float = 0.0
-    rate_at: Literal["z", "noisy"] = "z"
-    h_of: Literal["row", "batch"] = "row"
+    rate_at: RateAt = "z"
+    h_of: HOf = "row"
     residuals: bool = True
     members: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Returns the settings as JSON values."""
         return {**asdict(self), "hidden": list(self.hidden)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings:
+    """What one fit of an autoencoder of images is asked to do.
+
+    Attributes:
+        kernels: The width of each convolution's kernel in the encoder; the decoder mirrors them.
+        channels: The channels of each convolution.
+        hidden: The width of the fully connected layer between features and latent.
+        latent: The number of latent features L.
+        distance: D: 1 - SSIM, or the squared error summed over all values of an image; values are in [0, 1].
+        window: The height and width of SSIM's windows.
+        lambda1: RaDOGAGA's weight of the distortion beside a rate in nats per pixel.
+        lambda2: RaDOGAGA's weight of the perturbation beside a rate in nats per pixel.
+        h: The scale function of RaDOGAGA's distortion.
+        h_of: Whether h is applied to each image's distance, or to the batch's mean.
+        rate_at: Whether the rate is taken at z, as the paper writes it, or at z + epsilon, which bounds the loss below.
+        rate_only: Whether RaDOGAGA's score is the rate alone, in place of the rate and the distortion.
+        beta: The beta-VAE's weight of the divergence beside D of an image.
+        batch_size: Images per optimiser step.
+        epochs: Passes over the training images.
+        learning_rate: Adam's step size (at the start, if there is a schedule).
+        schedule: Whether the step size stays, or falls to zero along half a cosine.
+        reshuffle: Whether batches are drawn anew each epoch, or once.
+        gradient_norm: The norm gradients are clipped to; None leaves them.
+        averaging: The share of the steps, at the end, over which the weights are averaged; 0 keeps the last ones.
+    """
+
+    kernels: tuple[int, ...]
+    channels: int
+    hidden: int
+    latent: int
+    distance: DistanceName = "ssim"
+    window: int = 8
+    lambda1: float = 1.0
+    lambda2: float = 0.1
+    h: H = "identity"
+    h_of: HOf = "row"
+    rate_at: RateAt = "noisy"
+    rate_only: bool = False
+    beta: float = 1e-4
+    batch_size: int = 64
+    epochs: int
+    learning_rate: float = 1e-4
+    schedule: Schedule = "constant"
+    reshuffle: bool = True
+    gradient_norm: float | None = None
+    averaging: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the settings as JSON values."""
+        return {**asdict(self), "kernels": list(self.kernels)}
 
 
 NETWORKS: dict[Size, dict[str, dict[str, Any]]] = {

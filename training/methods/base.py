@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from training.densities.mixture import GaussianMixture
 from training.draws import Draws
 from training.preprocessing import Scaler
+
+ROWS_AT_ONCE = 16_384
 
 Losses = dict[str, Tensor]
 """The terms of a loss by name, each of shape (..., N) and weighted; the loss is the mean over N of their sum."""
@@ -17,13 +19,20 @@ Losses = dict[str, Tensor]
 class Method(nn.Module, ABC):
     """A method, with the scaler inside: all rows x go in, and come out, as raw feature values.
 
-    It is trained in float32 and frozen in float64. The score is an energy, -log p: higher is more anomalous, and
+    It is trained in float32 and frozen in `frozen_dtype`. The score is an energy, -log p: higher is more anomalous, and
     negative values are normal.
     """
 
+    frozen_dtype: ClassVar[torch.dtype] = torch.float64
+    rows_at_once: ClassVar[int] = ROWS_AT_ONCE
+
     scaler: Scaler
-    density: GaussianMixture
+    density: nn.Module
     latent: int
+
+    def advice(self, term: str) -> str:  # noqa: ARG002
+        """Returns what to look at if a term of the loss is not finite, to be put behind that message; or nothing."""
+        return ""
 
     @abstractmethod
     def losses(self, x: Tensor, draws: Draws) -> Losses:
@@ -46,15 +55,15 @@ class Method(nn.Module, ABC):
         """Returns scores (N,) of rows (N, M). The score is an energy, -log p: higher is more anomalous."""
 
 
-ROWS_AT_ONCE = 16_384
-
-
-def by_parts(function: Callable[[Tensor], Tensor], x: Tensor, dim: int = 0) -> Tensor:
+def by_parts(
+    function: Callable[[Tensor], Tensor], x: Tensor, dim: int = 0, rows_at_once: int = ROWS_AT_ONCE
+) -> Tensor:
     """Returns function(x) for rows (N, M), never holding what it computes on the way for all rows at once.
 
     Arguments:
         function: What is computed of rows.
         x: The rows.
         dim: The axis of the result that runs over rows.
+        rows_at_once: The most rows that a part has.
     """
-    return torch.cat([function(part) for part in torch.split(x, ROWS_AT_ONCE)], dim=dim)
+    return torch.cat([function(part) for part in torch.split(x, rows_at_once)], dim=dim)

@@ -33,6 +33,8 @@ class MixtureAutoencoder(Method):
         | Rate-Distortion Optimization Guided Autoencoder (Kato et al., 2019), sections 4.1.1 and 4.2.3
     """
 
+    density: GaussianMixture
+
     def __init__(self, scaler: Scaler, settings: Settings) -> None:
         super().__init__()
         features, hidden, latent = scaler.features, settings.hidden, settings.latent
@@ -46,6 +48,10 @@ class MixtureAutoencoder(Method):
         )
         self.density = GaussianMixture.unfitted(settings.components, dimensions)
         self.settings = settings
+
+    def advice(self, term: str) -> str:
+        floor = self.settings.variance_floor
+        return f"; if a covariance is singular, variance_floor {floor} is too small" if term == "rate" else ""
 
     @property
     def rate_weight(self) -> float:
