@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from training.datasets import DATASETS
+from training.datasets import DATASETS, IMAGES
 from training.datasets.files import DatasetFileError
 from training.evaluation import EvaluationError, describe_scores, evaluate_folder
 from training.experiments import EXPERIMENTS
@@ -20,17 +20,20 @@ from training.experiments.base import Request
 from training.experiments.results import ResultsError, check_section, write_section
 from training.export import ExportError, check_place, export, seal
 from training.fitting import FitError, FitInterrupted
-from training.jobs import METHODS, Job, run
+from training.jobs import METHODS, FittedImages, FittedModel, ImageJob, Job, run, run_images
 from training.memory import keep_freed_memory
 from training.own_command import OPTIONS, add_arguments, fit_table_command
 from training.progress import standard_output, watched
-from training.settings import BATCHES, DEFAULT_H, LAMBDAS, NETWORKS, RECIPES, named
+from training.settings import BATCHES, DEFAULT_H, IMAGE_SETTINGS, LAMBDAS, NETWORKS, RECIPES, named
 from training.tables.errors import TableError
 
 EXIT_INTERRUPTED = 130
 
 DATASET_OPTIONS = ("method", "h", "recipe", "size", "epochs", "batch_size", "learning_rate", "resume", "restart")
 """Options of `fit` that are for datasets only; those for tables only are in own_command.py."""
+
+TABLE_OPTIONS = ("method", "h", "recipe", "size")
+"""Options of `fit` that are for the paper's tables only."""
 
 LARGEST_SEED = 10**9
 """The seeds of an epoch's batches are computed from it, and have to fit 64 bits."""
@@ -62,7 +65,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="command")
 
     fit = commands.add_parser("fit", help="fit a dataset and export it as the next version of its model")
-    fit.add_argument("dataset", metavar="table", help=f"a file of your own, or one of {', '.join(DATASETS)}")
+    fit.add_argument(
+        "dataset", metavar="table", help=f"a file of your own, or one of {', '.join([*DATASETS, *IMAGES])}"
+    )
     fit.add_argument("--method", choices=METHODS, default="RaDOGAGA", help="default: %(default)s")
     fit.add_argument("--h", choices=("identity", "log"), help="h(d) = d or log d; the paper's better one unless given")
     fit.add_argument("--recipe", choices=RECIPES, default="robust", help="default: %(default)s")
@@ -152,25 +157,27 @@ def seed_range(text: str) -> range:
 
 def fit_command(parser: argparse.ArgumentParser, options: argparse.Namespace, console: Console) -> None:
     """Fits a dataset or a table and exports the model."""
-    known = options.dataset in DATASETS
-    for name in OPTIONS if known else DATASET_OPTIONS:
+    images = options.dataset in IMAGES
+    known = images or options.dataset in DATASETS
+    for name in (*OPTIONS, *(TABLE_OPTIONS if images else ())) if known else DATASET_OPTIONS:
         if (given := getattr(options, name)) != parser.get_default(name):
             where = (
                 f"{options.dataset} is a dataset with settings by name" if known else "a table's settings are found out"
             )
             raise FitError(f"--{name.replace('_', '-')} is {given}, but {where}: leave it away")
-    if known:
+    if images:
+        fit_images_command(options, console)
+    elif known:
         fit_dataset_command(options, console)
     elif not Path(options.dataset).exists():
-        raise FitError(f"table is '{options.dataset}', expected a file that is there, or one of {', '.join(DATASETS)}")
+        names = ", ".join([*DATASETS, *IMAGES])
+        raise FitError(f"table is '{options.dataset}', expected a file that is there, or one of {names}")
     else:
         fit_table_command(options, console)
 
 
 def fit_dataset_command(options: argparse.Namespace, console: Console) -> None:
     """Fits a dataset and exports the model."""
-    given = {"epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
-    overrides = {name: value for name, value in given.items() if value is not None}
     job = Job(
         dataset=options.dataset,
         method=options.method,
@@ -178,20 +185,45 @@ def fit_dataset_command(options: argparse.Namespace, console: Console) -> None:
         recipe=options.recipe,
         seed=options.seed,
         size=options.size,
-        overrides=overrides,
+        overrides=overrides_of(options),
     )
     if (job.method, job.h) == ("DAGMM", "log"):
         raise FitError("h is log, but DAGMM has no h: leave --h away or choose identity")
     name = f".fit-{job.method}-{job.h}-{job.recipe}-{job.size}-seed{job.seed}.pt"
-    checkpoint: Path = options.out / job.dataset / name
+    label = f"{job.dataset} {job.method} {job.h} {job.recipe}"
+    fit_and_export(options, partial(run, job), options.out / job.dataset / name, label, console)
+
+
+def fit_images_command(options: argparse.Namespace, console: Console) -> None:
+    """Fits images and exports the model."""
+    job = ImageJob(dataset=options.dataset, seed=options.seed, overrides=overrides_of(options))
+    name = f".fit-{job.method}-{job.recipe}-seed{job.seed}.pt"
+    label = f"{job.dataset} {job.method} factorized"
+    fit_and_export(options, partial(run_images, job), options.out / job.dataset / name, label, console)
+
+
+def overrides_of(options: argparse.Namespace) -> dict[str, float]:
+    """Returns the settings that the command line gives."""
+    given = {"epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def fit_and_export(
+    options: argparse.Namespace,
+    fit: Callable[..., FittedModel | FittedImages],
+    checkpoint: Path,
+    label: str,
+    console: Console,
+) -> None:
+    """Fits, or goes on with it, and exports the model; the checkpoint is kept until that is done."""
     if options.restart:
         checkpoint.unlink(missing_ok=True)
     elif checkpoint.exists() and not options.resume:
         raise FitError(f"an interrupted fit left {checkpoint}; go on with --resume or drop it with --restart")
-    check_place(options.out, job.dataset)
-    with watched(f"{job.dataset} {job.method} {job.h} {job.recipe}", console) as observer:
+    check_place(options.out, options.dataset)
+    with watched(label, console) as observer:
         try:
-            model = run(job, observer=observer, checkpoint=checkpoint, resume=options.resume)
+            model = fit(observer=observer, checkpoint=checkpoint, resume=options.resume)
         except FitInterrupted as interruption:
             raise FitInterrupted(f"{interruption}; go on with the same command and --resume") from None
     try:
@@ -253,6 +285,12 @@ def list_command(_: argparse.Namespace, console: Console) -> None:
             s = named(name, "RaDOGAGA", DEFAULT_H[name], recipe)
             rate = f"{s.learning_rate:g} {s.schedule}"
             table.add_row(name, recipe, s.h, str(s.batch_size), str(s.epochs), rate, s.scaling, f"{s.variance_floor:g}")
+    console.print(table)
+    table = Table("dataset", "kernels", "channels", "hidden", "latent", "D", "batch", "epochs", title="images")
+    for name, i in IMAGE_SETTINGS.items():
+        kernels = ", ".join(map(str, i.kernels))
+        sizes = map(str, (i.channels, i.hidden, i.latent))
+        table.add_row(name, kernels, *sizes, i.distance.replace("_", " "), str(i.batch_size), str(i.epochs))
     console.print(table)
 
 

@@ -5,6 +5,7 @@ And what its scores were in training, for folders that were exported before mani
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets import DATASETS
+from training.datasets import DATASETS, IMAGES
 from training.datasets.base import Dataset, Rows, Split, protocol_a
 from training.export import add_score_bins, count_flagged, open_session, run_in_batches
 from training.metrics import Metrics, evaluate
@@ -83,9 +84,10 @@ def open_folder(folder: Path) -> Exported:
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EvaluationError(f"{folder} is no model folder like models/thyroid/1 ({error!r})") from error
-    if name not in DATASETS:
-        raise EvaluationError(f"{folder}: dataset is '{name}', expected one of {', '.join(DATASETS)}")
-    dataset = DATASETS[name]()
+    loaders: dict[str, Callable[[], Dataset]] = {**DATASETS, **IMAGES}
+    if name not in loaders:
+        raise EvaluationError(f"{folder}: dataset is '{name}', expected one of {', '.join(loaders)}")
+    dataset = loaders[name]()
     if dataset.sha256 != digest:
         raise EvaluationError(f"{folder}: provenance.data_sha256 is {digest}, the data has {dataset.sha256}")
     return Exported(manifest, dataset, protocol_a(dataset.y, seed), path)

@@ -22,14 +22,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.datasets.base import Dataset, Rows, Split
-from training.jobs import FittedModel
+from training.densities.factorized import DeepFactorized
+from training.jobs import FittedImages, FittedModel
 from training.methods.base import Method
 from training.methods.ensemble import Ensemble
+from training.methods.factorized_radogaga import FactorizedRaDOGAGA
 from training.methods.linear_start import CodedEnsemble
 from training.metrics import evaluate
+from training.nn.exportable import softplus
 from training.thresholds import ScoreBins, contamination_threshold, percentile_threshold, score_bins
 
-FORMAT_VERSION = 2
+FORMAT_VERSION, IMAGE_FORMAT_VERSION = 2, 4
+"""The least format that has what a table's model has, or an image's."""
 
 UNSEALED = "0" * 64
 """What stands in a manifest in place of its own digest while that is computed."""
@@ -63,7 +67,7 @@ class Graph(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Applies the method's function of that name to rows of shape (N, *)."""
-        result: Tensor = getattr(self.method, self.function)(rows.to(self.method.frozen_dtype))
+        result: Tensor = getattr(self.method, self.function)(rows.to(self.method.scaler.offset.dtype))
         return result.float()
 
 
@@ -85,7 +89,7 @@ def check_place(out: Path, dataset: str) -> None:
         ) from error
 
 
-def export(model: FittedModel, out: Path) -> Path:
+def export(model: FittedModel | FittedImages, out: Path) -> Path:
     """Writes the next version of a dataset's model folder, and returns its path.
 
     The folder is filled beside its place and renamed, so that it is there as a whole or not at all.
@@ -125,21 +129,23 @@ def export_folder(parent: Path, fill: Callable[[int, Path], None]) -> Path:
         shutil.rmtree(folder, ignore_errors=True)  # after the renaming there is nothing left to remove
 
 
-def write(model: FittedModel, number: int, folder: Path) -> None:
-    """Fills a model folder: three graphs, the mixture, examples and the manifest, in this order."""
+def write(model: FittedModel | FittedImages, number: int, folder: Path) -> None:
+    """Fills a model folder: three graphs, the density, examples and the manifest, in this order."""
     method, dataset, split = model.method, model.dataset, model.split
     graphs, scores = write_graphs(method, dataset.x[split.train], folder)
-    density = write_density(method, folder / "mixture.npz")
+    density = write_density_of(method, folder)
     examples = example_rows(dataset, split)
     write_examples(method, examples, folder / "examples.json")
     threshold = contamination_threshold(scores, dataset.contamination)
     manifest = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if isinstance(model, FittedModel) else IMAGE_FORMAT_VERSION,
         "dataset": dataset.name,
         "version": number,
         "method": model.job.method,
         "features": describe_features(dataset, split),
+        **describe_image(dataset),
         "graphs": graphs,
+        **describe_latents(model),
         "density": density,
         "examples": {**hashed(folder / "examples.json"), "rows": len(examples)},
         "threshold": threshold,
@@ -159,6 +165,58 @@ def write(model: FittedModel, number: int, folder: Path) -> None:
 def count_flagged(scores: Rows, threshold: float) -> int:
     """Counts the scores (N,) that a threshold calls anomalous."""
     return int(np.count_nonzero(scores.astype(np.float64) >= threshold))
+
+
+def describe_image(dataset: Dataset) -> dict[str, Any]:
+    """Describes the shape of a row that is an image."""
+    if dataset.image is None:
+        return {}
+    return {"image": dict(zip(("channels", "height", "width"), dataset.image, strict=True))}
+
+
+@torch.no_grad()
+def describe_latents(model: FittedModel | FittedImages) -> dict[str, Any]:
+    """Describes where the latents of fitted images lie."""
+    if isinstance(model, FittedModel):
+        return {}
+    z = model.method.encode(torch.from_numpy(model.dataset.x[model.split.normal]).double())
+    return {"latents": {"means": z.mean(dim=0).tolist(), "deviations": z.std(dim=0, correction=0).tolist()}}
+
+
+def write_density_of(method: Method, folder: Path) -> dict[str, Any]:
+    """Writes the density behind the scores, of whichever kind it is, and describes it."""
+    if isinstance(method, FactorizedRaDOGAGA):
+        return write_factorized(method, folder / "factorized.npz")
+    return write_density(method, folder / "mixture.npz")
+
+
+@torch.no_grad()
+def write_factorized(method: FactorizedRaDOGAGA, path: Path) -> dict[str, Any]:
+    """Writes a factorized density as it is computed with, and describes it and the score.
+
+    Raises:
+        ExportError: The score has another distortion than a squared error, which the contract can't describe.
+    """
+    settings, width = method.settings, method.scaler.width
+    if (settings.distance, settings.h) != ("squared_error", "identity") or not (width == width[0]).all():
+        raise ExportError(
+            f"distance is {settings.distance} and h is {settings.h}: expected squared_error, identity and one scale for"
+            " all pixels, for manifests can't say more of a score"
+        )
+    density = cast(DeepFactorized, method.density.density)
+    arrays: dict[str, NDArray[np.float64]] = {}
+    for i, (matrix, bias) in enumerate(zip(density.matrices, density.biases, strict=True)):
+        arrays |= {f"matrices_{i}": softplus(matrix).numpy(), f"biases_{i}": bias.squeeze(-1).numpy()}
+    for i, factor in enumerate(density.factors):
+        arrays[f"factors_{i}"] = factor.tanh().squeeze(-1).numpy()
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return {
+        **hashed(path),
+        "kind": "factorized",
+        "dimensions": density.dimensions,
+        "filters": [matrix.shape[-2] for matrix in density.matrices][:-1],
+        "distortion_weight": 0.0 if settings.rate_only else method.lambdas[0] / float(width[0]) ** 2,
+    }
 
 
 def write_density(method: Method, path: Path) -> dict[str, Any]:
@@ -195,7 +253,7 @@ def write_graphs(method: Method, half: Rows, folder: Path) -> tuple[dict[str, An
     return graphs, scores
 
 
-def describe_provenance(model: FittedModel, scorer: Path, threshold: float) -> dict[str, Any]:
+def describe_provenance(model: FittedModel | FittedImages, scorer: Path, threshold: float) -> dict[str, Any]:
     """Says where a model comes from, and what its scorer is worth on the test half."""
     dataset, test = model.dataset, model.split.test
     y, scores = dataset.y[test], run_in_batches(open_session(scorer), dataset.x[test])

@@ -1,23 +1,26 @@
 """From a dataset's name to fitted models."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from training.datasets import DATASETS
+from training.datasets import DATASETS, IMAGES
 from training.datasets.base import Dataset, Labels, Split, protocol_a, protocol_b
 from training.fitting import FitError, Member, Observer, fit
 from training.methods.base import Method
 from training.methods.dagmm import DAGMM
 from training.methods.ensemble import Ensemble
+from training.methods.factorized_radogaga import FactorizedRaDOGAGA
+from training.methods.image_autoencoder import brightness
 from training.methods.mixture_autoencoder import MixtureAutoencoder
 from training.methods.radogaga import RaDOGAGA
+from training.nn.conv import ImageShape
 from training.preprocessing import Scaler
-from training.settings import H, MethodName, Settings, Size, named
+from training.settings import IMAGE_SETTINGS, LARGEST_VALUES, H, ImageSettings, MethodName, Settings, Size, named
 
 METHODS: dict[MethodName, type[MixtureAutoencoder]] = {"RaDOGAGA": RaDOGAGA, "DAGMM": DAGMM}
 """The methods by name."""
@@ -63,6 +66,29 @@ class Job:
         return named(self.dataset, self.method, self.h, self.recipe, self.size, self.overrides)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageJob:
+    """One fit of images by name: RaDOGAGA with a factorized density, by protocol A.
+
+    Attributes:
+        dataset: The name of the dataset.
+        seed: The seed of split, weights, batches and noise.
+        overrides: Settings that differ from the named ones.
+    """
+
+    dataset: str
+    seed: int
+    overrides: dict[str, Any] = field(default_factory=dict)
+    method: ClassVar[MethodName] = "RaDOGAGA"
+    recipe: ClassVar[str] = "images"
+    protocol: ClassVar[Protocol] = "A"
+
+    @property
+    def settings(self) -> ImageSettings:
+        """The settings in full."""
+        return replace(IMAGE_SETTINGS[self.dataset], **self.overrides)
+
+
 @dataclass(frozen=True)
 class FittedModel:
     """A fitted model, with what its manifest tells about it.
@@ -85,11 +111,74 @@ class FittedModel:
         return self.job.settings
 
 
+@dataclass(frozen=True)
+class FittedImages:
+    """The same of images.
+
+    Attributes:
+        job: What was asked for.
+        method: The fitted model, in float64.
+        dataset: The images it was fitted on.
+        split: How they were split.
+    """
+
+    job: ImageJob
+    method: FactorizedRaDOGAGA
+    dataset: Dataset
+    split: Split
+
+    @property
+    def settings(self) -> ImageSettings:
+        """The settings of the fit."""
+        return self.job.settings
+
+
 def build(method: MethodName, x: Tensor, settings: Settings, seed: int) -> MixtureAutoencoder:
     """Creates an untrained model for the training rows `x` (N, M), its weights drawn from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return METHODS[method](SCALERS[settings.scaling](x), settings)
+
+
+def run_images(
+    job: ImageJob, *, observer: Observer | None = None, checkpoint: Path | None = None, resume: bool = False
+) -> FittedImages:
+    """Loads images, splits them, and fits on the normal ones of the training half.
+
+    The fitted model is turned into float64, as those of tables are.
+
+    Raises:
+        DatasetFileError: The images can't be had.
+        FitError: The fit can't start or go on.
+        FitInterrupted: A signal asked it to stop.
+    """
+    settings, dataset = job.settings, IMAGES[job.dataset]()
+    split = PROTOCOLS[job.protocol](dataset.y, job.seed)
+    method = build_images(dataset, settings, job.seed)
+    member = Member(method, torch.from_numpy(split.normal), job.seed)
+    failures = fit(
+        [member], torch.from_numpy(dataset.x), settings, observer=observer, checkpoint=checkpoint, resume=resume
+    )
+    for error in failures.values():
+        raise error
+    return FittedImages(job, method.double().requires_grad_(False), dataset, split)
+
+
+def build_images(dataset: Dataset, settings: ImageSettings, seed: int) -> FactorizedRaDOGAGA:
+    """Creates an untrained model for images, its weights drawn from `seed`.
+
+    Raises:
+        FitError: The settings don't suit the images, or the rows are none.
+    """
+    if dataset.image is None:
+        raise FitError(f"{dataset.name} has rows that are no images")
+    shape = ImageShape(*dataset.image)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return FactorizedRaDOGAGA(brightness(shape, LARGEST_VALUES[dataset.name]), shape, settings)
+        except ValueError as error:
+            raise FitError(f"{dataset.name}: {error}") from error
 
 
 def run(

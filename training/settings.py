@@ -244,3 +244,25 @@ def named(
     if recipe != "faithful" and (dataset, method, h) in NOISY_RATE:
         own["rate_at"] = "noisy"
     return Settings(**{"h": h, "lambda1": lambda1, "lambda2": lambda2, **own, **overrides})
+
+
+IMAGE_SETTINGS: dict[str, ImageSettings] = {
+    "digits": ImageSettings(
+        kernels=(5, 3),
+        channels=12,
+        hidden=64,
+        latent=16,
+        distance="squared_error",
+        lambda1=50 / 64,
+        lambda2=50 / 64,
+        batch_size=64,
+        epochs=1000,
+        learning_rate=1e-3,
+        schedule="cosine",
+        gradient_norm=1e4,
+    ),
+}
+"""What images are fitted with; docs/images.md has the reasons."""
+
+LARGEST_VALUES = {"digits": 16.0}
+"""The largest value a pixel may have, which becomes 1."""

@@ -1,5 +1,6 @@
 """RaDOGAGA with independent latent features, which behaves as a continuous PCA of images."""
 
+import torch
 from torch import Tensor, nn
 
 from training.densities.factorized import DeepFactorized, UniformNoise
@@ -9,6 +10,8 @@ from training.methods.radogaga import RateDistortion
 from training.nn.conv import ImageShape
 from training.preprocessing import Scaler
 from training.settings import ImageSettings
+
+LARGEST = torch.finfo(torch.float32).max
 
 
 class FactorizedRaDOGAGA(ImageAutoencoder, RateDistortion):
@@ -60,7 +63,8 @@ class FactorizedRaDOGAGA(ImageAutoencoder, RateDistortion):
         """Returns the cost (N,) of rows (N, C H W) in nats, the rate at z and lambda1 h(D), or the rate alone.
 
         The score is an energy, higher is more anomalous. The rate is what a row's latent costs and knows nothing of
-        what the latent leaves out; the distortion is.
+        what the latent leaves out; the distortion is. A cost beyond what a float32 holds is the largest of them: a row
+        so far out is an anomaly, and not without a score.
         """
         x = self.scaler(x)
         z = self.mean_latent(x)
@@ -69,4 +73,4 @@ class FactorizedRaDOGAGA(ImageAutoencoder, RateDistortion):
             return rate
         lambda1, _ = self.lambdas
         distortion: Tensor = self.scaled(self.distance(x, self.decoder(z)))
-        return rate + lambda1 * distortion
+        return (rate + lambda1 * distortion).clamp_max(LARGEST)
