@@ -141,9 +141,14 @@ def build(method: MethodName, x: Tensor, settings: Settings, seed: int) -> Mixtu
 
 
 def run_images(
-    job: ImageJob, *, observer: Observer | None = None, checkpoint: Path | None = None, resume: bool = False
+    job: ImageJob,
+    dataset: Dataset | None = None,
+    *,
+    observer: Observer | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
 ) -> FittedImages:
-    """Loads images, splits them, and fits on the normal ones of the training half.
+    """Loads images unless they are given, splits them, and fits on the normal ones of the training half.
 
     The fitted model is turned into float64, as those of tables are.
 
@@ -152,7 +157,7 @@ def run_images(
         FitError: The fit can't start or go on.
         FitInterrupted: A signal asked it to stop.
     """
-    settings, dataset = job.settings, IMAGES[job.dataset]()
+    settings, dataset = job.settings, dataset or IMAGES[job.dataset]()
     split = PROTOCOLS[job.protocol](dataset.y, job.seed)
     method = build_images(dataset, settings, job.seed)
     member = Member(method, torch.from_numpy(split.normal), job.seed)

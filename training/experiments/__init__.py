@@ -5,6 +5,7 @@ from training.experiments.base import Experiment
 from training.experiments.baselines import Baselines
 from training.experiments.defaults import Defaults
 from training.experiments.detection import Detection
+from training.experiments.digits import Digits
 from training.experiments.isometry import EquationNine
 from training.experiments.linear import AppendixD
 from training.experiments.toy import Toy
@@ -21,6 +22,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Toy(),
         EquationNine(),
         AppendixD(),
+        Digits(),
     )
 }
 """The experiments by name, in the order in which they are run."""
