@@ -55,9 +55,7 @@ class Method(nn.Module, ABC):
         """Returns scores (N,) of rows (N, M). The score is an energy, -log p: higher is more anomalous."""
 
 
-def by_parts(
-    function: Callable[[Tensor], Tensor], x: Tensor, dim: int = 0, rows_at_once: int = ROWS_AT_ONCE
-) -> Tensor:
+def by_parts(function: Callable[[Tensor], Tensor], x: Tensor, dim: int = 0, rows_at_once: int = ROWS_AT_ONCE) -> Tensor:
     """Returns function(x) for rows (N, M), never holding what it computes on the way for all rows at once.
 
     Arguments:
