@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from training.datasets.base import Dataset, Rows, Split
 from training.densities.factorized import DeepFactorized
+from training.densities.mixture import GaussianMixture
 from training.jobs import FittedImages, FittedModel
 from training.methods.base import Method
 from training.methods.ensemble import Ensemble
@@ -224,10 +225,10 @@ def write_density(method: Method, path: Path) -> dict[str, Any]:
     arrays: dict[str, NDArray[np.float64]] = {}
     described: dict[str, Any] = {"kind": "gaussian_mixture"}
     if isinstance(method, Ensemble):
-        mixture, members = method.stacked.density, len(method.stacked.density.means)
+        mixture, members = cast(GaussianMixture, method.stacked.density), len(method.medians)
         arrays |= {"medians": method.medians.numpy(), "ranges": method.ranges.numpy()}
     else:
-        mixture, members = method.density, 1
+        mixture, members = cast(GaussianMixture, method.density), 1
     if isinstance(method, CodedEnsemble):
         codebook = method.codebook
         arrays |= {"centres": codebook.centres.numpy(), "centre_variance": codebook.variance.numpy()}

@@ -37,6 +37,17 @@ class FitSettings(Protocol):
         """Returns the settings as JSON values."""
 
 
+class RateDistortionSettings(Protocol):
+    """What RaDOGAGA's loss wants to know, whichever the density; `Settings` says what each is."""
+
+    @property
+    def h(self) -> H: ...  # noqa: D102
+    @property
+    def h_of(self) -> HOf: ...  # noqa: D102
+    @property
+    def rate_at(self) -> RateAt: ...  # noqa: D102
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What one fit is asked to do.

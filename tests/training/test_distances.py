@@ -53,6 +53,12 @@ def test_ssim_of_an_image_with_itself_is_1_and_with_its_negative_is_less_than_0(
     assert torch.equal(ssim(x, 1 - x), ssim(1 - x, x))
 
 
+def test_ssim_can_not_tell_an_image_from_its_negative_below_zero() -> None:
+    """Both factors change their sign: decoders have to start on the right side."""
+    x = images()
+    assert ssim(x, -x, c1=0.0, c2=0.0).tolist() == pytest.approx([1.0] * 3)
+
+
 def test_a_flat_window_needs_the_constants() -> None:
     flat = torch.full((1, 1, 8, 8), 0.5)
     assert ssim(flat, flat).tolist() == [1.0]

@@ -1,13 +1,13 @@
 """RaDOGAGA with independent latent features, which behaves as a continuous PCA of images."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.densities.factorized import DeepFactorized, UniformNoise
 from training.draws import Draws
 from training.methods.image_autoencoder import ImageAutoencoder
 from training.methods.radogaga import RateDistortion
-from training.nn.conv import ImageShape
+from training.nn.conv import ConvDecoder, ConvEncoder, ImageShape
 from training.preprocessing import Scaler
 from training.settings import ImageSettings
 
@@ -35,13 +35,13 @@ class FactorizedRaDOGAGA(ImageAutoencoder, RateDistortion):
     """
 
     density: UniformNoise
-    encoder: nn.Module
-    decoder: nn.Module
+    encoder: ConvEncoder
+    decoder: ConvDecoder
+    settings: ImageSettings
 
     def __init__(self, scaler: Scaler, shape: ImageShape, settings: ImageSettings) -> None:
         super().__init__(scaler, shape, settings)
         self.density = UniformNoise(DeepFactorized(settings.latent))
-        self.h, self.h_of, self.rate_at = settings.h, settings.h_of, settings.rate_at
 
     @property
     def lambdas(self) -> tuple[float, float]:

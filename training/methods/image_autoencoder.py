@@ -11,6 +11,10 @@ from training.nn.conv import ConvDecoder, ConvEncoder, ConvNetwork, ImageShape
 from training.preprocessing import Scaler
 from training.settings import ImageSettings
 
+GREY = 0.5
+"""What images are at the start of training, but for a little. SSIM can't tell an image from its negative, -x, for both
+factors change their sign; from zero a decoder may learn either."""
+
 
 class ImageAutoencoder(Method):
     """Creates an autoencoder of images; a row holds one, channel by channel and in each row by row.
@@ -45,7 +49,7 @@ class ImageAutoencoder(Method):
         self.scaler = scaler
         self.shape = shape
         self.encoder = ConvEncoder(shape, network, branches * settings.latent)
-        self.decoder = ConvDecoder(shape, network)
+        self.decoder = ConvDecoder(shape, network, start=GREY)
         self.settings = settings
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:

@@ -70,6 +70,8 @@ class LinearStartRaDOGAGA(Method):
         Rate-Distortion Optimization Guided Autoencoder (Kato et al., 2019), Eq. (1) to (4) and Appendix D
     """
 
+    density: GaussianMixture
+
     def __init__(self, scaler: Scaler, settings: Settings) -> None:
         super().__init__()
         self.scaler, self.settings, self.latent = scaler, settings, settings.latent

@@ -10,9 +10,9 @@ from training.distances import squared_error
 from training.draws import Draws
 from training.methods.base import Losses, Method
 from training.methods.mixture_autoencoder import MixtureAutoencoder
-from training.preprocessing import Scaler
+from training.nn.mlp import MLP
 from training.residuals import compare
-from training.settings import H, HOf, RateAt, Settings
+from training.settings import H, RateDistortionSettings, Settings
 
 DELTA = 1e-3
 """The small variable inside log(d + delta) of Appendix D."""
@@ -45,9 +45,7 @@ class RateDistortion(Method):
 
     encoder: nn.Module
     decoder: nn.Module
-    h: H
-    h_of: HOf
-    rate_at: RateAt
+    settings: RateDistortionSettings
 
     @property
     @abstractmethod
@@ -76,7 +74,7 @@ class RateDistortion(Method):
         x_check = self.decoder(z_noisy)  # the paper's x with a check
 
         distance, *residuals = self.compare(x, x_hat)  # D(x, x_hat)
-        rate = self.rate(z if self.rate_at == "z" else z_noisy, *residuals, draws=draws)  # -log P(z)
+        rate = self.rate(z if self.settings.rate_at == "z" else z_noisy, *residuals, draws=draws)  # -log P(z)
         distortion = self.scaled(distance)  # h(D(x, x_hat))
         perturbation = self.distance(x_hat, x_check)  # D(x_hat, x_check)
 
@@ -89,8 +87,8 @@ class RateDistortion(Method):
 
     def scaled(self, d: Tensor) -> Tensor:
         """Returns h(d) for distances of shape (..., N), or h of their mean for each of them."""
-        h = SCALE_FUNCTIONS[self.h]
-        return h(d) if self.h_of == "row" else h(d.mean(dim=-1, keepdim=True)).expand_as(d)
+        h = SCALE_FUNCTIONS[self.settings.h]
+        return h(d) if self.settings.h_of == "row" else h(d.mean(dim=-1, keepdim=True)).expand_as(d)
 
 
 class RaDOGAGA(RateDistortion, MixtureAutoencoder):
@@ -107,9 +105,9 @@ class RaDOGAGA(RateDistortion, MixtureAutoencoder):
         https://arxiv.org/abs/1910.04329v1
     """
 
-    def __init__(self, scaler: Scaler, settings: Settings) -> None:
-        super().__init__(scaler, settings)
-        self.h, self.h_of, self.rate_at = settings.h, settings.h_of, settings.rate_at
+    encoder: MLP
+    decoder: MLP
+    settings: Settings
 
     @property
     def lambdas(self) -> tuple[float, float]:

@@ -153,6 +153,7 @@ class ConvDecoder(nn.Module):
     Arguments:
         shape: The shape of the images.
         network: The sizes.
+        start: The last layer's bias, about what images are before training.
 
     Raises:
         ValueError: The images don't suit the network.
@@ -161,7 +162,7 @@ class ConvDecoder(nn.Module):
         Rate-Distortion Optimization Guided Autoencoder (Kato et al., 2019), appendix F
     """
 
-    def __init__(self, shape: ImageShape, network: ConvNetwork) -> None:
+    def __init__(self, shape: ImageShape, network: ConvNetwork, start: float = 0.0) -> None:
         super().__init__()
         self.features = network.features(shape)
         self.hidden = Linear(network.latent, network.hidden)
@@ -169,8 +170,9 @@ class ConvDecoder(nn.Module):
         layers: list[nn.Module] = []
         for kernel in network.kernels[:0:-1]:
             layers += [Conv(network.channels, network.channels, kernel, transposed=True), IGDN(network.channels)]
-        layers.append(Conv(network.channels, shape.channels, network.kernels[0], transposed=True))
-        self.convolutions = nn.ModuleList(layers)
+        last = Conv(network.channels, shape.channels, network.kernels[0], transposed=True)
+        self.convolutions = nn.ModuleList([*layers, last])
+        nn.init.constant_(last.bias, start)
 
     def forward(self, z: Tensor) -> Tensor:
         """Maps latents (..., N, L) to rows (..., N, C H W)."""
