@@ -61,6 +61,9 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
         Rate-Distortion Optimization Guided Autoencoder (Kato et al., 2019)
     """
 
+    _encoder: Encoder
+    _schema: Schema | None
+
     def __init__(
         self,
         *,
@@ -147,7 +150,7 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
         """Finds out what the columns are, and encodes the rows."""
         if is_table(X):
             table = ArrowTable(pa.table(X), "X")
-            self._schema: Schema | None = infer_schema(table)
+            self._schema = infer_schema(table)
             self.feature_names_in_ = np.array(table.schema.names, dtype=object)
             self.n_features_in_ = len(table.schema.names)
             self._encoder = fit_encoder(self._schema, table)

@@ -48,8 +48,8 @@ def batch(draw: np.random.Generator, first: int, rows: int) -> pa.Table:
     for i in range(1, CATEGORIES):
         columns[f"k{i}"] = pa.array(KINDS[(kind + draw.integers(0, 2, rows)) % len(KINDS)])
     columns["online"] = pa.array(draw.random(rows) < 0.2 + 0.1 * kind)
-    minutes = draw.integers(0, 365 * 24 * 60, rows)
-    columns["at"] = pa.array(np.datetime64("2025-01-01T00:00") + minutes.astype("timedelta64[m]"), pa.timestamp("ms"))
+    minutes = draw.integers(0, 365 * 24 * 60, rows).astype("timedelta64[m]")
+    columns["at"] = pa.array((np.datetime64("2025-01-01T00:00") + minutes).astype("datetime64[ms]"))
     return pa.table(columns)
 
 

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import small_table
+from training.datasets import DATASETS
 from training.experiments import defaults
 from training.experiments.base import Request
 from training.experiments.defaults import OURS, RIVALS, TABLES, Defaults, digit, measure, render, wanted
@@ -79,7 +80,7 @@ def test_without_runs_there_are_no_lines(tmp_path: Path) -> None:
 
 
 def test_large_tables_are_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(defaults.DATASETS, "thyroid", small_table)
+    monkeypatch.setitem(DATASETS, "thyroid", small_table)
     monkeypatch.setattr(defaults, "MOST_ROWS", 100)
     x, y = TABLES["thyroid"]()
     assert len(x) == len(y) == 100
