@@ -20,18 +20,27 @@ import httpx
 ROOT = Path(__file__).parents[1]
 
 
+TABLES = ("arrhythmia", "kddcup-rev", "kddcup99", "thyroid")
+"""The tables whose models are part of the project."""
+
 SHIPPED = ("1", "2")
-"""The versions of every model that are part of the project."""
+"""The versions of each of their models."""
+
+IMAGES = "digits/1"
+"""The model of images that is part of the project."""
+
+FOLDERS = tuple(sorted([*(f"{table}/{version}" for table in TABLES for version in SHIPPED), IMAGES]))
+"""The folders of all models that are part of the project."""
+
+DATASETS = tuple(sorted({folder.partition("/")[0] for folder in FOLDERS}))
 
 
 def shipped_versions() -> Path:
     """Returns a folder with the shipped versions of every model, whatever else was fitted into models/ since."""
     folder = Path(tempfile.mkdtemp(prefix="models-"))
     atexit.register(shutil.rmtree, folder)
-    for dataset in sorted((ROOT / "models").glob("*/1")):
-        for version in SHIPPED:
-            (folder / dataset.parent.name).mkdir(exist_ok=True)
-            shutil.copytree(dataset.parent / version, folder / dataset.parent.name / version)
+    for shipped in FOLDERS:
+        shutil.copytree(ROOT / "models" / shipped, folder / shipped)
     return folder
 
 

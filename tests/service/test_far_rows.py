@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from service.detector import Detector
 from service.graphs import Matrix
 from service.runtime import Runtime
-from tests.server import MODELS, SECONDS, serving
+from tests.server import DATASETS, MODELS, SECONDS, serving
 from tests.service.test_workers import until
 from tests.service.v2_requests import binary_tensor, outputs_of, packed, tensor
 
 LARGEST = float(np.finfo(np.float32).max)
-DATASETS = sorted(path.name for path in MODELS.iterdir())
 
 
-def far_rows(dataset: str, version: int = 2) -> NDArray[np.float32]:
-    x = np.asarray(json.loads((MODELS / dataset / str(version) / "examples.json").read_text())["x"])
+def far_rows(dataset: str) -> NDArray[np.float32]:
+    newest = max((MODELS / dataset).iterdir(), key=lambda folder: int(folder.name))
+    x = np.asarray(json.loads((newest / "examples.json").read_text())["x"])
     generator = np.random.default_rng(1)
     rows = [x, *(sign * (x[:2] + 1) * 10.0**k for k in (1, 5, 19, 30, 38) for sign in (1, -1))]
     rows.append(generator.choice([-LARGEST, LARGEST], (8, x.shape[1])))

@@ -7,13 +7,11 @@ import httpx
 import numpy as np
 from fastapi.testclient import TestClient
 
+from tests.server import DATASETS
+
 INFER = "/v2/models/thyroid/infer"
 JSON_BYTES = "inference-header-content-length"
-NAMES = [
-    f"{dataset}{suffix}"
-    for dataset in ("arrhythmia", "kddcup-rev", "kddcup99", "thyroid")
-    for suffix in ("", ".encoder", ".decoder")
-]
+NAMES = [f"{dataset}{suffix}" for dataset in DATASETS for suffix in ("", ".encoder", ".decoder")]
 KNOWN_MODELS = f"Known models: {', '.join(NAMES)}."
 DTYPES = {"FP32": "<f4", "FP64": "<f8", "BOOL": "?"}
 

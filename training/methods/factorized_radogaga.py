@@ -14,6 +14,14 @@ from training.settings import ImageSettings
 LARGEST = torch.finfo(torch.float32).max
 
 
+def within_float32(x: Tensor) -> Tensor:
+    """Returns values of any shape, those beyond float32's largest number as that number.
+
+    What lies so far out is an anomaly, and should not be without a score for being one.
+    """
+    return x.clamp(-LARGEST, LARGEST)
+
+
 class FactorizedRaDOGAGA(ImageAutoencoder, RateDistortion):
     r"""Creates a RaDOGAGA model of images with a factorized density over its latent.
 
@@ -59,12 +67,17 @@ class FactorizedRaDOGAGA(ImageAutoencoder, RateDistortion):
     def rate(self, z: Tensor, *_: Tensor, draws: Draws | None = None) -> Tensor:  # noqa: ARG002
         return self.density.rate(z)
 
+    def encode(self, x: Tensor) -> Tensor:
+        return within_float32(super().encode(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return within_float32(super().decode(z))
+
     def score(self, x: Tensor) -> Tensor:
         """Returns the cost (N,) of rows (N, C H W) in nats, the rate at z and lambda1 h(D), or the rate alone.
 
         The score is an energy, higher is more anomalous. The rate is what a row's latent costs and knows nothing of
-        what the latent leaves out; the distortion is. A cost beyond what a float32 holds is the largest of them: a row
-        so far out is an anomaly, and not without a score.
+        what the latent leaves out; the distortion is.
         """
         x = self.scaler(x)
         z = self.mean_latent(x)
@@ -73,4 +86,4 @@ class FactorizedRaDOGAGA(ImageAutoencoder, RateDistortion):
             return rate
         lambda1, _ = self.lambdas
         distortion: Tensor = self.scaled(self.distance(x, self.decoder(z)))
-        return (rate + lambda1 * distortion).clamp_max(LARGEST)
+        return within_float32(rate + lambda1 * distortion)

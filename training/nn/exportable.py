@@ -41,8 +41,17 @@ def convolve_transposed(x: Tensor, weight: Tensor, bias: Tensor, stride: int, pa
     """
     if x.dtype != torch.float64:
         return functional.conv_transpose2d(x, weight, bias, stride, padding, output_padding=stride - 1)
-    sources = [_sources_transposed(stride * side, side, weight.shape[-1], stride, padding) for side in x.shape[-2:]]
-    return _product(x, weight.transpose(0, 1), bias, *sources)
+    products = weight.flatten(1).mT @ x.flatten(-2)  # (N, O K K, H W), each pixel by each weight
+    outputs, side = weight.shape[1], weight.shape[-1]
+    height, width = x.shape[-2:]
+    rows, columns = (_contributions(size, side, stride, padding) for size in (height, width))
+    taps = rows[0][:, None, :, None] * side + columns[0][None, :, None, :]
+    pixels = rows[1][:, None, :, None] * width + columns[1][None, :, None, :]
+    nothing = (rows[1] < 0)[:, None, :, None] | (columns[1] < 0)[None, :, None, :]
+    terms = torch.where(nothing, side**2 * height * width, taps * height * width + pixels)  # (T, T, 2 H, 2 W)
+    padded = functional.pad(products.reshape(-1, outputs, side**2 * height * width), (0, 1))  # a zero behind the last
+    found = padded.index_select(-1, terms.flatten()).reshape(-1, outputs, terms.shape[0] ** 2, terms[0, 0].numel())
+    return (found.sum(dim=2) + bias[:, None]).reshape(-1, outputs, *terms.shape[-2:])
 
 
 def _sources(out: int, side: int, kernel: int, stride: int, padding: int) -> Tensor:
@@ -51,10 +60,15 @@ def _sources(out: int, side: int, kernel: int, stride: int, padding: int) -> Ten
     return torch.where((place >= 0) & (place < side), place, -1)
 
 
-def _sources_transposed(out: int, side: int, kernel: int, stride: int, padding: int) -> Tensor:
-    """Returns which place of the input reaches each of the output by each of the kernel's (K, out), -1 for none."""
-    place = torch.arange(out) - torch.arange(kernel)[:, None] + padding
-    return torch.where((place % stride == 0) & (place >= 0) & (place < stride * side), place // stride, -1)
+def _contributions(side: int, kernel: int, stride: int, padding: int) -> tuple[Tensor, Tensor]:
+    """Returns by which of the kernel's places, and from which of the input's, each of the output's is reached.
+
+    Both have the shape (T, out), for the T places of the kernel that are a stride apart; the latter is -1 for none.
+    """
+    out = torch.arange(stride * side)
+    taps = (out + padding) % stride + stride * torch.arange(-(-kernel // stride))[:, None]
+    places = (out + padding - taps) // stride
+    return taps.clamp_max(kernel - 1), torch.where((taps < kernel) & (places >= 0) & (places < side), places, -1)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

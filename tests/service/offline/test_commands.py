@@ -58,7 +58,11 @@ def test_quiet_says_nothing(score: Score, source: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "dataset", "error"),
     [
-        ([], "nonsense", 'No model for dataset "nonsense". Known datasets: arrhythmia, kddcup-rev, kddcup99, thyroid.'),
+        (
+            [],
+            "nonsense",
+            'No model for dataset "nonsense". Known datasets: arrhythmia, digits, kddcup-rev, kddcup99, thyroid.',
+        ),
         (["--version", 9], "thyroid", 'No version 9 of dataset "thyroid". Known versions: 1, 2.'),
     ],
 )
