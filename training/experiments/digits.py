@@ -1,5 +1,6 @@
 """Section 4.3's model as an anomaly scorer: nine handwritten digits are normal, one is not."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -7,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 from training.baselines import BASELINES, fit
 from training.datasets.base import Dataset, Split, protocol_a
 from training.datasets.digits import ANOMALY, digits
 from training.experiments.base import Request
+from training.experiments.figures import panels, save
 from training.experiments.records import Metrics, read_records
 from training.experiments.results import lines_file
 from training.experiments.runs import Listed, Run, metrics_by_seed
+from training.export import open_session, run_in_batches
 from training.jobs import FittedImages, ImageJob, run_images
 from training.metrics import evaluate
 from training.progress import watched
@@ -30,6 +34,12 @@ RIVALS = ("PCA residual", "kNN")
 """Baselines on the same splits, on pixels as they are: all have one unit."""
 
 METHOD = "RaDOGAGA"
+
+SHIPPED = Path(__file__).parents[2] / "models" / "digits" / "1"
+"""The model whose traversals are drawn."""
+
+TRAVERSED, STEPS = 6, 9
+"""Latent features that are drawn, those of the largest variance, and steps from -2 to 2 standard deviations."""
 
 PARTS = ("cost", "rate", "distortion")
 """What RaDOGAGA's score may be; the first is the shipped model's."""
@@ -49,6 +59,11 @@ class Digits(Listed):
             for method, h, recipe, settings in variants()
             for seed in (SEEDS if anomaly == ANOMALY else OTHER_SEEDS)
         ]
+
+    def reproduce(self, request: Request, console: Console) -> None:
+        super().reproduce(request, console)
+        if SHIPPED.exists():
+            draw_traversals(SHIPPED, request.docs)
 
     def do(self, runs: Sequence[Run], docs: Path, console: Console) -> list[Metrics]:
         dataset = digits(anomaly=runs[0].settings["anomaly"])
@@ -92,7 +107,7 @@ def measure(model: FittedImages) -> Metrics:
     method, test, dataset = model.method, model.split.test, model.dataset
     y = dataset.y[test]
 
-    def parts_of(rows: np.ndarray[Any, np.dtype[np.intp]]) -> dict[str, torch.Tensor]:
+    def parts_of(rows: NDArray[np.intp]) -> dict[str, torch.Tensor]:
         x = torch.from_numpy(dataset.x[rows]).double()
         rate, cost = method.rate(method.encode(x)), method.score(x)
         return {"cost": cost, "rate": rate, "distortion": cost - rate}
@@ -133,3 +148,40 @@ def spread(runs: Sequence[Metrics], part: str) -> str:
         return ""
     values = [run[part]["auroc"] for run in runs]
     return f"{mean(values):.3f}" + (f" ({stdev(values):.3f})" if len(values) > 1 else "")
+
+
+def traversals(folder: Path, features: int = TRAVERSED, steps: int = STEPS) -> NDArray[np.float32]:
+    """Decodes what lies from -2 to 2 standard deviations along each of the widest latent features of a model.
+
+    The other features keep their means, as in the paper's figure 5.
+
+    Arguments:
+        folder: A model folder with `image` and `latents`.
+        features: How many latent features F, those of the largest variance first.
+        steps: How many points S along each.
+
+    Returns:
+        Images (F, S, H, W) of the first channel, in raw values.
+    """
+    manifest = json.loads((folder / "manifest.json").read_text())
+    means, deviations = (np.array(manifest["latents"][name]) for name in ("means", "deviations"))
+    z = np.tile(means, (features, steps, 1))
+    for row, feature in enumerate(np.argsort(-deviations)[:features]):
+        z[row, :, feature] += np.linspace(-2, 2, steps) * deviations[feature]
+    flat = z.reshape(features * steps, -1).astype(np.float32)
+    rows = run_in_batches(open_session(folder / manifest["graphs"]["decoder"]["file"]), flat)
+    shape = manifest["image"]
+    return rows.reshape(features, steps, shape["channels"], shape["height"], shape["width"])[:, :, 0]
+
+
+def draw_traversals(folder: Path, docs: Path) -> None:
+    """Draws traversals of a model, a latent feature per row."""
+    images = traversals(folder)
+    figure, axes = panels(TRAVERSED, STEPS, 0.8, 0.8)
+    for row, line in zip(axes, images, strict=True):
+        for panel, image in zip(row, line, strict=True):
+            panel.imshow(image, cmap="gray_r", vmin=0, vmax=16)
+            panel.set(xticks=[], yticks=[])
+    for panel, step in zip(axes[0], np.linspace(-2, 2, STEPS), strict=True):
+        panel.set_title(f"{step:g} sd", fontsize=8)
+    save(figure, docs, "digits")
