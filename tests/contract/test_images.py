@@ -1,6 +1,8 @@
 """From images to scores and back: fitted by the command line, exported, served, and decoded along a latent feature."""
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,12 @@ from service.detector import Detector
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.contract.test_round_trip import differs
+from tests.server import IMAGES, MODELS, ROOT
 from tests.service.conftest import wait_until_ready
 from training import export as exporter
 from training.__main__ import main
 from training.evaluation import evaluate_folder
+from training.experiments.digits import traversals
 from training.export import ExportError, export, write_factorized
 from training.jobs import FittedImages, ImageJob, build_images
 
@@ -210,3 +214,47 @@ def test_a_failed_export_keeps_the_fit(
     assert main([*command, "--resume"]) == 1
     first, second = (dict(model.method.named_parameters()) for model in seen)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+SHIPPED = MODELS / IMAGES
+
+
+def test_a_step_changes_the_image_as_much_along_every_latent_feature() -> None:
+    """Eq. (9), for the shipped model: D = s^2 / (2 lambda2 sigma^2) for a step s, with lambda2 = 50 for an image."""
+    detector, examples = Detector.load(SHIPPED, CPU), json.loads((SHIPPED / "examples.json").read_text())
+    z = np.array(examples["z"], dtype=np.float32)
+    z = np.concatenate([z, (z[:, None] + z[None]).reshape(-1, z.shape[1]) / 2])  # and what lies between two of them
+    latents = detector.manifest.latents
+    assert latents is not None
+    found = []
+    for feature in np.argsort(-np.array(latents.deviations)):
+        moved = z.copy()
+        moved[:, feature] += 0.1
+        change = np.square((detector.decode(moved) - detector.decode(z)).astype(np.float64) / 16).sum(axis=1)
+        found.append(change.mean() / 0.1**2)
+    assert np.std(found[:9]) / np.mean(found[:9]) < 0.15
+    assert np.mean(found) == pytest.approx(1 / (2 * 50 / 12), rel=0.25)
+
+
+def test_the_documented_traversal_goes_through_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(SHIPPED, tmp_path / IMAGES)
+    page = (ROOT / "docs" / "images.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    told: dict[str, Any] = {}
+    with TestClient(create_app(Settings(models=tmp_path, provider="cpu"))) as client:
+        wait_until_ready(client)
+        monkeypatch.setattr("httpx.Client", lambda **_: client)
+        exec(compile(program, "docs/images.md", "exec"), told)  # noqa: S102 - what readers are told to run
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("{")]  # that is the log
+    assert [len(line) for line in lines] == [5 * 8 + 4 * 3] * 8
+    (shown,) = re.findall(r"^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    documented = [line.ljust(52) for line in shown.splitlines()]
+    assert sum(a != b for a, b in zip("".join(lines), "".join(documented), strict=True)) <= 2  # a processor may round
+    images = told["images"]
+    assert images.shape == (5, 8, 8)
+    sessions = traversals(SHIPPED, features=1, steps=5)[0]
+    assert images == pytest.approx(sessions, rel=1e-5, abs=1e-5)
+    ends, steps = np.square(images[-1] - images[0]).sum(), np.square(np.diff(images, axis=0)).sum(axis=(1, 2))
+    assert ends > 5 * steps.max() > 0
