@@ -5,6 +5,7 @@ from training.experiments.base import Experiment
 from training.experiments.baselines import Baselines
 from training.experiments.defaults import Defaults
 from training.experiments.detection import Detection
+from training.experiments.faces import Figure4, Figure5
 from training.experiments.isometry import EquationNine
 from training.experiments.linear import AppendixD
 from training.experiments.toy import Toy
@@ -21,6 +22,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         Toy(),
         EquationNine(),
         AppendixD(),
+        Figure4(),
+        Figure5(),
     )
 }
 """The experiments by name, in the order in which they are run."""
