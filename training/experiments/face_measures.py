@@ -6,9 +6,10 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from training.distances import ssim, ssim_product
+from training.distances import ssim, ssim_distance, ssim_product, ssim_quadratic
 from training.methods.base import by_parts
 from training.methods.image_autoencoder import ImageAutoencoder
+from training.nn.conv import ImageShape
 
 TOP = 9
 """D'_i is compared over so many dimensions, those of the largest variance."""
@@ -27,6 +28,9 @@ SENSITIVE = 200
 
 PAIRS = 10
 """Pairs of tangents for each of these images."""
+
+SMALL_DISPLACEMENT = 0.01
+"""The norm of a displacement over that of the image, for which Eq. (64) is held against Eq. (60)."""
 
 TRAVERSED = (-2.0, -1.0, 1.0, 2.0)
 """Where traversals are compared with their middle, in standard deviations."""
@@ -153,6 +157,42 @@ def similarity(method: ImageAutoencoder, x: Tensor, z: Tensor) -> tuple[float, f
         alike += float(ssim(images(scaled), images(x_hat), window=method.settings.window).sum())
         errors += float((scaled - x_hat).square().mean(dim=-1).sum())
     return alike / len(x), errors / len(x)
+
+
+class QuadraticErrors(TypedDict):
+    """How far Eq. (64) is from Eq. (60), relative to the latter: mean and largest over images."""
+
+    mean: float
+    largest: float
+
+
+def quadratic_errors(x: Tensor, shape: ImageShape, window: int) -> dict[str, QuadraticErrors]:
+    """Compares 1 - SSIM with its quadratic form for displacements whose norm is a hundredth of the image's.
+
+    Arguments:
+        x: Scaled rows (N, M), in float64.
+        shape: The shape of the images.
+        window: The height and width of SSIM's windows.
+
+    Returns:
+        The errors for displacements by white noise, and for those towards the image before.
+
+    Raises:
+        ValueError: The window does not fit the images.
+
+    References:
+        Rate-Distortion Optimization Guided Autoencoder (Kato et al., 2019), Eq. (60) and (64)
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(x.shape, dtype=x.dtype, generator=generator)
+    found, images = {}, shape.images(x)
+    for name, direction in (("noise", noise), ("towards another", x.roll(1, dims=0) - x)):
+        length = SMALL_DISPLACEMENT * x.norm(dim=1, keepdim=True) / direction.norm(dim=1, keepdim=True)
+        displacement = shape.images(length * direction)
+        exact = ssim_distance(images, images + displacement, window=window)
+        errors = (ssim_quadratic(images, displacement, window=window) / exact - 1).abs()
+        found[name] = QuadraticErrors(mean=float(errors.mean()), largest=float(errors.max()))
+    return found
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from training.experiments.face_measures import (
     isometry,
     latents,
     products,
+    quadratic_errors,
     sensitivities,
     similarity,
     traversal,
@@ -82,7 +83,8 @@ def test_products_of_ssim_are_what_small_steps_cost() -> None:
 
     def cost(tangent: Tensor) -> Tensor:
         images = [SHAPE.images(method.decoder(point)) for point in (z, z + small * tangent)]
-        return ssim_distance(*images, window=4) / small**2
+        distances: Tensor = ssim_distance(*images, window=4) / small**2
+        return distances
 
     polarized = (cost(v + w) - cost(v - w)) / 4
     assert torch.allclose(products(method, z, v, w), polarized, rtol=1e-2, atol=1e-4)
@@ -102,6 +104,17 @@ def test_columns_of_unequal_length_have_the_correlation_of_theory() -> None:
     assert found["correlation"] == pytest.approx(expected, abs=0.02)
     flat = isometry(model(matrix), drawn(20, 3), torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64))
     assert flat["correlation"] == pytest.approx(1)
+
+
+def test_the_quadratic_form_is_held_against_ssim() -> None:
+    x = torch.rand(40, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = quadratic_errors(x, SHAPE, window=8)
+    assert set(found) == {"noise", "towards another"}
+    for errors in found.values():
+        assert 0 < errors["mean"] <= errors["largest"] < 0.03
+    assert found["noise"]["largest"] < found["towards another"]["largest"]
+    with pytest.raises(ValueError, match="window is 9"):
+        quadratic_errors(x, SHAPE, window=9)
 
 
 def test_variances_and_how_many_hold_most_of_them() -> None:
