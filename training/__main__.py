@@ -17,6 +17,7 @@ from training.datasets.files import DatasetFileError
 from training.evaluation import EvaluationError, describe_scores, evaluate_folder
 from training.experiments import EXPERIMENTS
 from training.experiments.base import Request
+from training.experiments.face_fits import RECIPES as FACE_RECIPES
 from training.experiments.results import ResultsError, check_section, write_section
 from training.export import ExportError, check_place, export, seal
 from training.fitting import FitError, FitInterrupted
@@ -114,9 +115,17 @@ def parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="toy and appendix_d have their own"
     )
-    reproduce.add_argument("--recipes", nargs="+", choices=RECIPES, help="of the tables and toy; all unless given")
+    reproduce.add_argument(
+        "--recipes",
+        nargs="+",
+        choices=[*RECIPES, *FACE_RECIPES],
+        help="of the tables, toy and the figures of faces; all unless given",
+    )
     reproduce.add_argument("--seeds", type=seed_range, default=range(20), help="such as 0-4; default: 0-19")
     reproduce.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="default: a process per core")
+    reproduce.add_argument(
+        "--minutes", type=positive_float, help="how long fits of faces go on in this call; to their end unless given"
+    )
     reproduce.add_argument("--docs", type=Path, default=Path("docs"), help="where results land; default: %(default)s")
     reproduce.set_defaults(command=reproduce_command)
     return top
@@ -299,7 +308,9 @@ def reproduce_command(options: argparse.Namespace, console: Console) -> None:
     unknown = [name for name in options.experiments if name not in EXPERIMENTS]
     if unknown:
         raise ResultsError(f"experiment is '{unknown[0]}', expected one of {', '.join(EXPERIMENTS)}")
-    request = Request(options.datasets, options.recipes, list(options.seeds), options.workers, options.docs)
+    request = Request(
+        options.datasets, options.recipes, list(options.seeds), options.workers, options.docs, options.minutes
+    )
     if options.list:
         table = Table("experiment", "what it regenerates", "done")
         for name, experiment in EXPERIMENTS.items():

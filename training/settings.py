@@ -121,6 +121,7 @@ class ImageSettings:
         h_of: Whether h is applied to each image's distance, or to the batch's mean.
         rate_at: Whether the rate is taken at z, as the paper writes it, or at z + epsilon, which bounds the loss below.
         rate_only: Whether RaDOGAGA's score is the rate alone, in place of the rate and the distortion.
+        density_scale: About how wide RaDOGAGA's density of a latent feature is before training.
         beta: The beta-VAE's weight of the divergence beside D of an image.
         batch_size: Images per optimiser step.
         epochs: Passes over the training images.
@@ -143,6 +144,7 @@ class ImageSettings:
     h_of: HOf = "row"
     rate_at: RateAt = "noisy"
     rate_only: bool = False
+    density_scale: float = 10.0
     beta: float = 1e-4
     batch_size: int = 64
     epochs: int

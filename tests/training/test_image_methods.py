@@ -190,8 +190,8 @@ def test_the_losses_are_the_papers(kind: str, distance: str, rate_at: str) -> No
         outputs = method.encoder(scaled)
         mean, deviation = outputs[:, :3], (outputs[:, 3:] / 2).exp()
         z = mean + deviation * torch.special.ndtri(uniform)
-        standard = Normal(torch.zeros(3), torch.ones(3))
-        expected = kl_divergence(Independent(Normal(mean, deviation), 1), Independent(standard.expand((20, 3)), 1))
+        standard = Normal(torch.zeros(20, 3), torch.ones(20, 3))
+        expected = kl_divergence(Independent(Normal(mean, deviation), 1), Independent(standard, 1))
         assert torch.allclose(losses["divergence"], expected, rtol=1e-4, atol=1e-6)
         assert torch.allclose(losses["distortion"], method.distance(scaled, method.decoder(z)) / 1e-4)
         assert set(losses) == {"distortion", "divergence"}

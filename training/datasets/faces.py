@@ -37,7 +37,8 @@ CROPS = {(89, 109): (0, 10, 89, 99), (178, 218): (0, 20, 178, 198)}
 LARGEST_SIZE = 64
 
 PARTS = {10_000: 9_000, 202_599: 162_770}
-"""How many images, from the first one, are for training; of the archive as its own list of parts has it."""
+"""How many images, from the first one, are for training, as the archive's own list of parts has it; the rest is tested,
+of the archive its validation part, too."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def celeba(size: int = LARGEST_SIZE, cache: Path | None = None, report: Callable
 
 
 def divided(name: str, pixels: Pixels) -> Faces:
-    """Cuts images (N, 3, size, size) into their parts, as views; of the archive the test part is its last."""
+    """Cuts images (N, 3, size, size) into their parts, as views."""
     train = PARTS.get(len(pixels), len(pixels) * 9 // 10)
     return Faces(name, pixels[:train], pixels[train:])
 

@@ -6,6 +6,7 @@ from training.experiments.baselines import Baselines
 from training.experiments.defaults import Defaults
 from training.experiments.detection import Detection
 from training.experiments.digits import Digits
+from training.experiments.faces import Figure4, Figure5
 from training.experiments.isometry import EquationNine
 from training.experiments.linear import AppendixD
 from training.experiments.toy import Toy
@@ -22,6 +23,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         Toy(),
         EquationNine(),
         AppendixD(),
+        Figure4(),
+        Figure5(),
         Digits(),
     )
 }

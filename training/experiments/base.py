@@ -23,6 +23,7 @@ class Request:
         seeds: The seeds.
         workers: The number of processes.
         docs: The folder of results.md.
+        minutes: How long fits of images may take in this call; None lets them come to their end.
     """
 
     datasets: Sequence[str]
@@ -30,6 +31,7 @@ class Request:
     seeds: Sequence[int]
     workers: int
     docs: Path
+    minutes: float | None = None
 
 
 class Experiment(ABC):

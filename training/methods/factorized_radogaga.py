@@ -49,7 +49,7 @@ class FactorizedRaDOGAGA(ImageAutoencoder, RateDistortion):
 
     def __init__(self, scaler: Scaler, shape: ImageShape, settings: ImageSettings) -> None:
         super().__init__(scaler, shape, settings)
-        self.density = UniformNoise(DeepFactorized(settings.latent))
+        self.density = UniformNoise(DeepFactorized(settings.latent, scale=settings.density_scale))
 
     @property
     def lambdas(self) -> tuple[float, float]:
