@@ -12,13 +12,14 @@ from service.errors import StartError
 from service.files import Folder
 from tests.chaos.corruption import BAR, Damage, answers_of, damages, load, spread, try_damage, try_folder
 from tests.manifests import write_manifest
-from tests.server import MODELS
+from tests.server import IMAGES, MODELS
 
 FOLDER = MODELS / "thyroid" / "1"
 
 
-def test_damaged_folders_are_refused() -> None:
-    found = try_folder(FOLDER, load, places=10)
+@pytest.mark.parametrize("folder", [FOLDER, MODELS / IMAGES], ids=["mixture", "factorized"])
+def test_damaged_folders_are_refused(folder: Path) -> None:
+    found = try_folder(folder, load, places=10)
     assert set(found) == {"refused"}
     assert found["refused"] == 6 * (2 * 10 + 5 + 5)
 
