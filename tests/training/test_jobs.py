@@ -9,8 +9,9 @@ import torch
 from tests.conftest import small_job, small_table
 from training.datasets import DATASETS
 from training.datasets.base import Dataset, protocol_a
+from training.datasets.digits import digits
 from training.fitting import FitError
-from training.jobs import FittedModel, run, run_together
+from training.jobs import FittedModel, ImageJob, build_images, run, run_images, run_together
 from training.methods.ensemble import Ensemble
 from training.methods.mixture_autoencoder import MixtureAutoencoder
 
@@ -77,3 +78,27 @@ def test_what_goes_wrong_is_told_for_each_job(small_thyroid: Dataset, monkeypatc
     with pytest.raises(FitError, match="step 1 of"):
         run(small_job(0))
     assert isinstance(run_together([small_job(0, members=2)])[0], FitError)
+
+
+def test_of_images_neither_anomalies_nor_the_test_half_reach_the_fit() -> None:
+    job, images = ImageJob(dataset="digits", seed=2, overrides={"epochs": 1}), digits()
+    normal = protocol_a(images.y, 2).normal
+    x = np.full_like(images.x, np.nan)
+    x[normal] = images.x[normal]
+    expected, got = run_images(job), run_images(job, replace(images, x=x))
+    for name, value in expected.method.state_dict().items():
+        assert value.dtype == torch.float64
+        assert torch.equal(got.method.state_dict()[name], value), name
+    assert np.array_equal(got.split.normal, normal)
+    assert (got.settings.epochs, got.job.method, got.job.recipe, got.job.protocol) == (1, "RaDOGAGA", "images", "A")
+
+
+def test_rows_that_are_no_images_are_refused() -> None:
+    with pytest.raises(FitError, match="thyroid has rows that are no images"):
+        build_images(small_table(), ImageJob(dataset="digits", seed=0).settings, 0)
+
+
+def test_a_network_that_the_images_don_t_suit_is_refused() -> None:
+    settings = ImageJob(dataset="digits", seed=0, overrides={"kernels": (3, 3, 3, 3)}).settings
+    with pytest.raises(FitError, match="digits: height is 8, expected a multiple of 16 for 4 layers"):
+        build_images(digits(), settings, 0)
