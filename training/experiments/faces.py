@@ -227,7 +227,7 @@ def quadratic_line(run: Run, metrics: Metrics) -> str:
         for name, errors in metrics["quadratic_errors"].items()
     ]
     return (
-        f"\nEq. (64) against Eq. (60) on 200 test images, {run.dataset}, for displacements whose norm is 1 % of the image's"
+        f"\nEq. (64) against Eq. (60) on 200 test images, {run.dataset}, for displacements of 1 % of the image's norm"
         f" ({'; '.join(found)}).\n"
     )
 
