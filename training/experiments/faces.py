@@ -64,6 +64,8 @@ def curve_link(run: Run) -> str:
 class OnFaces(Listed):
     """What both figures share: the fits, and that an unfinished one is measured as it is and gone on with later."""
 
+    only_by_name = True
+
     def runs(self, request: Request) -> list[Run]:
         return [
             Run(method, "identity", name, f"celeba-10000 {recipe.size}x{recipe.size}", SEED, settings.to_json())
