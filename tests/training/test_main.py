@@ -331,13 +331,13 @@ class Noted(Experiment):
     def __init__(self, done: list[tuple[str, float | None]], only_by_name: bool) -> None:
         self.done, self.only_by_name = done, only_by_name
 
-    def state(self, request: Request) -> str:
+    def state(self, _: Request) -> str:
         return ""
 
-    def reproduce(self, request: Request, console: Console) -> None:
+    def reproduce(self, request: Request, _: Console) -> None:
         self.done.append(("by name" if self.only_by_name else "always", request.minutes))
 
-    def render(self, docs: Path) -> str:
+    def render(self, _: Path) -> str:
         return "by name" if self.only_by_name else "always"
 
 
