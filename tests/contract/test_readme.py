@@ -143,7 +143,7 @@ def worked_example() -> tuple[str, list[list[str]], str]:
 
 
 def test_the_commands_of_the_papers_results_are_understood() -> None:
-    reproduce, part, listing, bench = commands(REPRODUCTION)
+    reproduce, part, faces, listing, bench = commands(REPRODUCTION)
     complete = f"--old-file={sys.prefix}/.complete"
     measured = ["tests.load.training_speed", "tests.load.serving_speed"]
     for command, modules in ((reproduce, ["training reproduce"]), (bench, measured)):
@@ -152,7 +152,7 @@ def test_the_commands_of_the_papers_results_are_understood() -> None:
         program = f"{sys.prefix}/bin/python -m "
         lines = [line for line in done.stdout.splitlines() if line.startswith(program)]
         assert lines == [program + module for module in modules]
-    for words in (part, listing):
+    for words in (part, faces, listing):
         assert words[:3] == [".venv/bin/python", "-m", "training"]
         assert parser().parse_args(words[3:])
     done = subprocess.run([sys.executable, *listing[1:]], cwd=ROOT, check=True, capture_output=True, text=True)

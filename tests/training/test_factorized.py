@@ -145,21 +145,21 @@ def test_gradients_far_out_are_finite_and_lead_back(dtype: torch.dtype) -> None:
 
 def test_a_fit_finds_the_density_of_its_data() -> None:
     generator = np.random.default_rng(0)
-    mixture = np.where(generator.random(4000) < 0.3, generator.normal(-3, 0.7, 4000), generator.normal(2, 1.0, 4000))
+    mixture = np.where(generator.random(2000) < 0.3, generator.normal(-3, 0.7, 2000), generator.normal(2, 1.0, 2000))
     x = torch.from_numpy(mixture)[:, None]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         density = DeepFactorized(1).double()
     noisy = UniformNoise(density)
-    optimizer = torch.optim.Adam(noisy.parameters(), lr=0.02)
-    for _ in range(400):
+    optimizer = torch.optim.Adam(noisy.parameters(), lr=0.05)
+    for _ in range(150):
         optimizer.zero_grad()
         noise = torch.from_numpy(generator.random((len(x), 1))) - 0.5
         noisy.rate(x + noise).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     cdf = density.log_cdf(column([-3.0, -0.5, 2.0])).exp().detach()[:, 0].numpy()
     exact = 0.3 * norm.cdf([-3.0, -0.5, 2.0], -3, 0.7) + 0.7 * norm.cdf([-3.0, -0.5, 2.0], 2, 1.0)
-    assert cdf == pytest.approx(exact, abs=0.03)
+    assert cdf == pytest.approx(exact, abs=0.04)
 
 
 @torch.no_grad()

@@ -1,6 +1,8 @@
 """The laws of both methods for images on drawn shapes, and their losses written a second way."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,14 +24,14 @@ from training.settings import ImageSettings
 
 SHAPE = ImageShape(1, 8, 8)
 SETTINGS = ImageSettings(
-    kernels=(5, 3), channels=4, hidden=16, latent=3, window=4, epochs=12, learning_rate=5e-3, lambda1=10, lambda2=1
+    kernels=(5, 3), channels=4, hidden=16, latent=3, window=4, epochs=12, learning_rate=1e-2, lambda1=10, lambda2=1
 )
 METHODS: dict[str, type[ImageAutoencoder]] = {"RaDOGAGA": FactorizedRaDOGAGA, "beta-VAE": BetaVAE}
 
 pytestmark = pytest.mark.parametrize("kind", METHODS)
 
 
-def blobs(n: int = 400, seed: int = 0) -> Tensor:
+def blobs(n: int = 240, seed: int = 0) -> Tensor:
     """Bright spots at places that vary on a grey ground, 0 to 255."""
     generator = np.random.default_rng(seed)
     centre = generator.uniform(2, 5, size=(n, 2, 1, 1))
@@ -79,7 +81,7 @@ def test_scores_are_higher_off_the_data(kind: str, models: dict[str, ImageAutoen
 def test_a_seed_decides_all(kind: str, models: dict[str, ImageAutoencoder]) -> None:
     x = blobs(10, seed=1)
     assert torch.equal(fitted(kind).score(x), models[kind].score(x))
-    assert not torch.equal(fitted(kind, seed=1).score(x), models[kind].score(x))
+    assert not torch.equal(build(kind, seed=1).score(x), build(kind).score(x))
 
 
 def test_a_rows_score_depends_on_no_other_row(kind: str, models: dict[str, ImageAutoencoder]) -> None:
@@ -117,15 +119,17 @@ def test_a_stack_computes_what_its_members_do(kind: str) -> None:
     assert torch.equal(copies[1].score(x[0]), methods[1].score(x[0]))
 
 
-def test_graphs_compute_the_same(kind: str, models: dict[str, ImageAutoencoder], tmp_path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def test_graphs_compute_the_same(kind: str, models: dict[str, ImageAutoencoder], tmp_path: Path) -> None:
     graph = Graph(models[kind], "score")
     write_graph(graph, "x", 64, tmp_path / "scorer.onnx", "score", ["N"])
     check_parity(graph, blobs(50, seed=1).float().numpy(), tmp_path / "scorer.onnx")
 
 
-def test_an_interrupted_fit_goes_on_where_it_stopped(kind: str, models: dict[str, ImageAutoencoder], tmp_path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    x, rows, checkpoint = blobs(), torch.arange(400), tmp_path / "fit.pt"
-    with pytest.raises(FitInterrupted, match="stopped after step 1 of 72"):
+def test_an_interrupted_fit_goes_on_where_it_stopped(
+    kind: str, models: dict[str, ImageAutoencoder], tmp_path: Path
+) -> None:
+    x, rows, checkpoint = blobs(), torch.arange(240), tmp_path / "fit.pt"
+    with pytest.raises(FitInterrupted, match="stopped after step 1 of 48"):
         fit([Member(build(kind), rows, 0)], x, SETTINGS, checkpoint=checkpoint, deadline=0.0)
     halfway = build(kind, seed=3)
     assert unfinished([Member(halfway, rows, 0)], x, SETTINGS, checkpoint) == 1
@@ -139,7 +143,7 @@ def test_an_interrupted_fit_goes_on_where_it_stopped(kind: str, models: dict[str
         checkpoint=checkpoint,
         resume=True,
     )
-    assert seen == [3 * step for step in range(2, 73)]
+    assert seen == [3 * step for step in range(2, 49)]
     assert torch.equal(resumed.score(x), models[kind].score(x))
 
 
@@ -152,7 +156,7 @@ def test_an_interrupted_fit_goes_on_where_it_stopped(kind: str, models: dict[str
         (None, {"kernels": (3, 3, 3, 3)}, "height is 8, expected a multiple of 16 for 4 layers"),
     ],
 )
-def test_what_does_not_suit_is_refused(kind: str, scaler: Scaler | None, changes: dict, message: str) -> None:  # type: ignore[type-arg]
+def test_what_does_not_suit_is_refused(kind: str, scaler: Scaler | None, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         METHODS[kind](scaler or brightness(SHAPE, 255.0), SHAPE, replace(SETTINGS, **changes))
 
@@ -183,8 +187,8 @@ def test_the_losses_are_the_papers(kind: str, distance: str, rate_at: str) -> No
         at = noisy if rate_at == "noisy" else z
         mass = method.density.density.log_cdf(at + 0.5).exp() - method.density.density.log_cdf(at - 0.5).exp()
         assert torch.allclose(losses["rate"], -mass.log().sum(dim=1), rtol=1e-3)
-        assert torch.allclose(losses["distortion"], 10 * 64 * method.distance(scaled, x_hat))
-        assert torch.allclose(losses["perturbation"], 1 * 64 * method.distance(x_hat, x_check))
+        assert torch.allclose(losses["distortion"], 10 * 64 * method.distance(scaled, x_hat), rtol=1e-4)
+        assert torch.allclose(losses["perturbation"], 64 * method.distance(x_hat, x_check), rtol=1e-2, atol=1e-4)
         assert set(losses) == {"rate", "distortion", "perturbation"}
     else:
         outputs = method.encoder(scaled)

@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.manifests import write_manifest
 from training import export as exporter
 from training.__main__ import DATASET_OPTIONS, main, parser
 from training.experiments import EXPERIMENTS
 from training.experiments.ablation import CANDIDATES, OTHERS, RIVALS
+from training.experiments.base import Experiment, Request
 from training.export import ExportError
 from training.fitting import Run
 from training.jobs import FittedModel
@@ -318,6 +320,42 @@ def test_a_selection_without_any_run_is_an_error(tmp_path: Path, capsys: pytest.
     command = ["reproduce", "table4", "--recipes", "ensemble", "--datasets", "thyroid", "--docs", str(tmp_path)]
     assert main(command) == 1
     assert "error: table4 has no run with recipes ensemble on thyroid" in capsys.readouterr().err
+
+
+class Noted(Experiment):
+    """Says that it was run, and with how many minutes."""
+
+    name = "noted"
+    summary = ""
+
+    def __init__(self, done: list[tuple[str, float | None]], only_by_name: bool) -> None:
+        self.done, self.only_by_name = done, only_by_name
+
+    def state(self, _: Request) -> str:
+        return ""
+
+    def reproduce(self, request: Request, _: Console) -> None:
+        self.done.append(("by name" if self.only_by_name else "always", request.minutes))
+
+    def render(self, _: Path) -> str:
+        return "by name" if self.only_by_name else "always"
+
+
+def test_what_takes_hours_is_run_only_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[str, float | None]] = []
+    known = {"toy": Noted(done, only_by_name=False), "figure4": Noted(done, only_by_name=True)}
+    monkeypatch.setattr("training.__main__.EXPERIMENTS", known)
+    (tmp_path / "results.md").write_text(PAGE)
+    assert main(["reproduce", "--docs", str(tmp_path)]) == 0
+    assert done == [("always", None)]
+    assert main(["reproduce", "figure4", "--minutes", "2.5", "--docs", str(tmp_path)]) == 0
+    assert done[1:] == [("by name", 2.5)]
+    (tmp_path / "results.md").write_text(PAGE)
+    assert main(["reproduce", "--render", "--docs", str(tmp_path)]) == 0
+    written = (tmp_path / "results.md").read_text()
+    assert "always" in written
+    assert "by name" in written
+    assert len(done) == 2
 
 
 def test_an_experiment_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:

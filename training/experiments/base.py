@@ -40,10 +40,12 @@ class Experiment(ABC):
     Attributes:
         name: Its name on the command line and in the lines.
         summary: What it regenerates, in a few words.
+        only_by_name: Whether it is run only if it is asked for: it takes hours, or data that can't be downloaded.
     """
 
     name: str
     summary: str
+    only_by_name: bool = False
 
     @abstractmethod
     def state(self, request: Request) -> str:

@@ -64,6 +64,8 @@ def curve_link(run: Run) -> str:
 class OnFaces(Listed):
     """What both figures share: the fits, and that an unfinished one is measured as it is and gone on with later."""
 
+    only_by_name = True
+
     def runs(self, request: Request) -> list[Run]:
         return [
             Run(method, "identity", name, f"celeba-10000 {recipe.size}x{recipe.size}", SEED, settings.to_json())
@@ -227,7 +229,7 @@ def quadratic_line(run: Run, metrics: Metrics) -> str:
         for name, errors in metrics["quadratic_errors"].items()
     ]
     return (
-        f"\nEq. (64) against Eq. (60) on 200 test images, {run.dataset}, for displacements whose norm is 1 % of the image's"
+        f"\nEq. (64) against Eq. (60) on 200 test images, {run.dataset}, for displacements of 1 % of the image's norm"
         f" ({'; '.join(found)}).\n"
     )
 

@@ -1,15 +1,10 @@
 """Convolutions beside plain loops, and the networks' sizes beside the paper's."""
 
-from pathlib import Path
-from typing import cast
-
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
-from training.export import Graph, write_graph
 from training.nn.conv import APPENDIX_F, Conv, ConvDecoder, ConvEncoder, ConvNetwork, ImageShape, rows_of
 
 SHAPE = ImageShape(2, 8, 16)
@@ -115,12 +110,3 @@ def test_a_stack_computes_what_its_members_do() -> None:
     together = torch.func.functional_call(nets[0], (parameters, buffers), (x,))
     alone = torch.stack([net(own) for net, own in zip(nets, x, strict=True)])
     assert torch.allclose(together, alone, rtol=1e-12)
-
-
-def test_onnxruntime_computes_the_same(tmp_path: Path) -> None:
-    net = nn.Sequential(ConvEncoder(SHAPE, NETWORK), ConvDecoder(SHAPE, NETWORK)).eval().requires_grad_(False)
-    write_graph(cast(Graph, net), "x", SHAPE.values, tmp_path / "net.onnx", "x_hat", ["N", SHAPE.values])
-    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
-    rows = torch.rand(7, SHAPE.values)
-    found = session.run(None, {"x": rows.numpy()})[0]
-    assert np.allclose(found, net(rows).numpy(), rtol=1e-5, atol=1e-6)
