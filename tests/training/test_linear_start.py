@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
+from training.densities import em
 from training.densities.codebook import Codebook
 from training.densities.em import fit_mixture, moments_of
 from training.densities.learned_mixture import LearnedMixture
@@ -147,6 +148,16 @@ def test_members_of_different_numbers_of_components_make_an_ensemble(x: Tensor) 
         low, middle, high = torch.quantile(energies, torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
         expected += (energies - middle) / (high - low) / 2
     torch.testing.assert_close(ensemble.score(x).detach(), expected)
+
+
+def test_a_mixture_of_more_rows_than_are_worth_it_is_fitted_to_some(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit_mixture(x, 2, 1 / 12, seed=0)
+    monkeypatch.setattr(em, "FEWEST_ROWS", 100)
+    assert np.array_equal(fit_mixture(x, 2, 1 / 12, seed=0).means_, whole.means_)
+    monkeypatch.setattr(em, "WORK", 2 * 5**2 * 150)
+    assert np.array_equal(fit_mixture(x, 2, 1 / 12, seed=0).means_, fit_mixture(x[::3], 2, 1 / 12, seed=0).means_)
+    monkeypatch.setattr(em, "WORK", 1)
+    assert np.array_equal(fit_mixture(x, 2, 1 / 12, seed=0).means_, fit_mixture(x[::4], 2, 1 / 12, seed=0).means_)
 
 
 def test_principal_directions_are_sorted_and_orthonormal(x: Tensor) -> None:
