@@ -81,7 +81,8 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
         self._check_parameters()
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED))
         x = self._fit_rows(X)
-        self._encoder = replace(self._encoder, stand_ins=stand_ins(self._encoder, x))
+        encoder: Encoder = self._encoder
+        self._encoder: Encoder = replace(encoder, stand_ins=stand_ins(encoder, x))
         parts = divide(len(x), seed, x.shape[1]) if len(x) >= FEWEST_ROWS else whole(len(x))
         self._fitted = fit_table(x, parts, seed)
         self._x, self._seed = x, seed
