@@ -197,6 +197,11 @@ def test_centres_are_as_far_as_they_are() -> None:
     assert (codebook.energy(codebook.centres) >= 0).all()
 
 
+def test_a_codebook_of_few_different_rows_is_fitted_without_a_warning() -> None:
+    z = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).repeat(10, 1)
+    assert torch.equal(Codebook.fitted(z, 8, floor=0.5, seed=0).energy(z), torch.zeros(20, dtype=torch.float64))
+
+
 def test_centres_have_a_voice_in_an_ensemble(x: Tensor) -> None:
     members = [started(x, settings(components=2), seed).double() for seed in (0, 1)]
     for member in members:

@@ -164,8 +164,11 @@ class _Reader:
         read: dict[str, Any] = {}
         for name in names:
             check, default = CHECKS[name], DEFAULTS.get(name, MISSING)
-            if cls is Timestamp and name in ("minimum", "maximum"):
-                check, default = _text, ""
+            if name in ("minimum", "maximum"):
+                if cls is Timestamp:
+                    check, default = _text, ""
+                if isinstance(found.get(name), float if cls is Timestamp else str):  # the former kind's
+                    found = {**found, name: default}
             read[name] = self._field(found, name, "columns", i, check, default)
         if cls is Categorical:
             if not read["counts"]:

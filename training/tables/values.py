@@ -131,6 +131,8 @@ def plain(array: Array, place: Place) -> Array:
         array = array.storage
     if array.type != goal:
         try:
+            if pa.types.is_dictionary(array.type):  # views of strings, as Polars' categories are, can't be decoded
+                array = pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(goal, safe=False))
             array = array.cast(goal, safe=False)
         except pa.ArrowException as error:
             raise TableError(f"{place.source}: column {quote(place.column)} can't be read: {error}") from error
