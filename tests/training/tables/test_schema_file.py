@@ -218,6 +218,7 @@ EDITS = [
     ),
     (instead('categories = ["x", "z"]', 'categories = ["x", "x"]'), "line 17: categories is "),
     (instead('categories = ["x", "z"]', 'categories = ["x", 1]'), "line 17: categories is "),
+    (instead('categories = ["x", "z"]', 'categories = ["x", "<other>"]'), "line 17: categories is "),
     (
         instead('categories = ["x", "z"]', 'categories = "x"'),
         'line 17: categories is "x" in columns[1], expected a list',
