@@ -57,6 +57,9 @@ NUMBERS_OR_NONE = NUMBERS | {type(None)}
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 """A category that is a number as text; with zeros before it, it is a code."""
 
+INTEGER = re.compile(r"-?[0-9]+")
+"""One that is compared as it is, for floats would make one of several beyond 2**53."""
+
 HALF = 0.5
 
 
@@ -97,7 +100,7 @@ class Categories:
         self.numbers = all(map(NUMBER.fullmatch, texts))
         if self.numbers:
             for text, place in sorted(texts.items(), key=lambda entry: len(entry[0])):  # "1" goes before "1.0"
-                self.known.setdefault(float(text), place)
+                self.known.setdefault(int(text) if INTEGER.fullmatch(text) else float(text), place)
         columns = feature.columns
         self._unseen = first + columns.index(f"{feature.name}={OTHER}") if feature.other else NO_CATEGORY
         if feature.missing:

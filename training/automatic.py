@@ -41,7 +41,7 @@ ROWS_TO_COUNT = 20_000
 MOST_CENTRES, ROWS_PER_CENTRE = 128, 4
 
 BATCH, MOST_STEPS, FEWEST_STEPS = 512, 3000, 200
-WORK = 2.0e12
+WORK = 5.0e11
 """Multiplications of a fit, at most, unless that is less than `FEWEST_STEPS`."""
 
 WIDTH = 64

@@ -84,7 +84,8 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
         self._check_parameters()
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED))
         x = self._fit_rows(X)
-        self._encoder = replace(self._encoder, stand_ins=stand_ins(self._encoder, x))
+        encoder: Encoder = self._encoder
+        self._encoder: Encoder = replace(encoder, stand_ins=stand_ins(encoder, x))
         parts = divide(len(x), seed, x.shape[1]) if len(x) >= FEWEST_ROWS else whole(len(x))
         self._fitted = fit_table(x, parts, seed)
         self._x, self._seed = x, seed
@@ -149,7 +150,7 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
     def _fit_rows(self, X: Any) -> Rows:  # noqa: ANN401, N803
         """Finds out what the columns are, and encodes the rows."""
         if is_table(X):
-            table = ArrowTable(pa.table(X), "X")
+            table = ArrowTable(table_of(X), "X")
             self._schema = infer_schema(table)
             self.feature_names_in_ = np.array(table.schema.names, dtype=object)
             self.n_features_in_ = len(table.schema.names)
@@ -166,7 +167,7 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
         if self._schema is not None:
             if not is_table(X):
                 raise ValueError(f"X is a {type(X).__name__}, expected a data frame as in fit")
-            return self._encoded(ArrowTable(pa.table(X), "X", fewest=1))
+            return self._encoded(ArrowTable(table_of(X), "X", fewest=1))
         values = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
         return self._encoded(self._table(values))
 
@@ -230,8 +231,17 @@ def is_table(X: Any) -> bool:  # noqa: ANN401, N803
     """Tells whether these are columns of which some are no numbers."""
     if not hasattr(X, "__arrow_c_stream__"):
         return False
-    types = pa.schema(X).types if hasattr(X, "__arrow_c_schema__") else pa.table(X).schema.types
+    types = (pa.schema(X) if hasattr(X, "__arrow_c_schema__") else table_of(X).schema).types
     return not all(pa.types.is_floating(type_) or pa.types.is_integer(type_) for type_ in types)
+
+
+def table_of(X: Any) -> Any:  # noqa: ANN401, N803 - pyarrow has no types
+    """Returns the columns of a data frame, without the index that pandas has beside them."""
+    table = pa.table(X)
+    if isinstance(X, pa.Table | pa.RecordBatch):
+        return table
+    index = (table.schema.pandas_metadata or {}).get("index_columns", ())
+    return table.drop_columns([name for name in index if isinstance(name, str)])
 
 
 def features_of(values: NDArray[np.float64], names: Sequence[str]) -> list[dict[str, Any]]:

@@ -81,9 +81,12 @@ def check_place(out: Path, dataset: str) -> None:
     if not SCHEMA.exists():
         raise ExportError(f"{SCHEMA} is missing: run from a checkout of the whole project")
     try:
+        there = (out / dataset).exists()
         (out / dataset).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out / dataset):
             pass
+        if not there:
+            (out / dataset).rmdir()
     except OSError as error:
         raise ExportError(
             f"{out / dataset} can't be written ({error.strerror}); choose another folder with --out"

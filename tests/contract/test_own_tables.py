@@ -129,6 +129,8 @@ def test_the_folder_has_its_schema_and_its_card(folder: Path, manifest: dict[str
     assert "465 fitted, 60 held out to tell when to stop, 75 for the calibration" in card
     assert "| city | categorical | " in card
     assert "not used: `id`, `currency`" in card
+    assert "% of one half of the calibration rows are called anomalies by the threshold of the other half" in card
+    assert "37 rows promise no less than 2.63 %; the standard deviation" in card
 
 
 def test_a_schema_can_be_written_edited_and_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -154,6 +154,12 @@ def test_numbers_are_categories_if_all_categories_are_numbers() -> None:
     assert places(feature_of("1", " 2"), 1) == places(feature_of("1", "1_0"), 1) == places(feature_of("nan"), 1) == [-2]
 
 
+def test_integers_that_no_float_has_are_categories() -> None:
+    feature = feature_of("9007199254740993", "123456789012345679", "5", other=True)
+    assert places(feature, 9007199254740993, 123456789012345679, 5.0) == [10, 11, 12]
+    assert places(feature, 9007199254740992, 123456789012345680, 9007199254740992.0) == [13, 13, 13]
+
+
 def test_booleans_are_the_words_if_these_are_categories() -> None:
     assert places(feature_of("true", "false"), True, False, 1) == [10, 11, -2]
     assert places(feature_of("maybe", "true"), False, True) == [-1, 11]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from sklearn.base import clone
@@ -16,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from training import RaDOGAGADetector
+from training.estimator import is_table
 
 ROWS = 300
 
@@ -176,3 +178,37 @@ def test_a_column_of_nothing_is_refused(x: NDArray[np.float64]) -> None:
     empty[:, 2] = np.nan
     with pytest.raises(ValueError, match="column x2 of X has no values, expected some"):
         RaDOGAGADetector().fit(empty)
+
+
+class Indexed:
+    """A data frame as pandas gives it to others: its index is a column, and the metadata says so."""
+
+    def __init__(self, columns: dict[str, Any], index: list[Any]) -> None:
+        self.table = pa.table({**columns, "__index_level_0__": index}).replace_schema_metadata(
+            {"pandas": json.dumps({"index_columns": ["__index_level_0__"]})}
+        )
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+def test_the_index_of_a_data_frame_is_no_column(x: NDArray[np.float64]) -> None:
+    index = np.random.default_rng(0).permutation(3 * ROWS)[:ROWS].tolist()
+    columns = {"a": x[:, 0], "city": ["Bern", "Zug"] * (ROWS // 2)}
+    detector = RaDOGAGADetector(random_state=0).fit(Indexed(columns, index))
+    assert detector.feature_names_in_.tolist() == ["a", "city"]
+    scores = detector.score_samples(pa.table(columns))
+    assert scores.tobytes() == detector.score_samples(Indexed(columns, index)).tobytes()
+    assert not is_table(Indexed({"a": x[:, 0]}, [f"row {i}" for i in range(ROWS)]))
+
+
+def test_what_is_wrong_with_a_data_frame_is_a_value_error(of_frame: RaDOGAGADetector, frame: pl.DataFrame) -> None:
+    with pytest.raises(ValueError, match='column "city", which is not there'):
+        of_frame.predict(frame.drop("city"))
+    with pytest.raises(ValueError, match="X: no column is left to fit on"):
+        RaDOGAGADetector().fit(pl.DataFrame({"a": ["x"] * 9}))
+
+
+def test_categories_of_polars_are_text(of_frame: RaDOGAGADetector, frame: pl.DataFrame) -> None:
+    cast = frame.with_columns(pl.col("city").cast(pl.Categorical))
+    assert of_frame.score_samples(cast).tobytes() == of_frame.score_samples(frame).tobytes()

@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
+from training.densities import em
 from training.densities.codebook import Codebook
 from training.densities.em import fit_mixture, moments_of
 from training.densities.learned_mixture import LearnedMixture
@@ -149,6 +150,16 @@ def test_members_of_different_numbers_of_components_make_an_ensemble(x: Tensor) 
     torch.testing.assert_close(ensemble.score(x).detach(), expected)
 
 
+def test_a_mixture_of_more_rows_than_are_worth_it_is_fitted_to_some(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit_mixture(x, 2, 1 / 12, seed=0)
+    monkeypatch.setattr(em, "FEWEST_ROWS", 100)
+    assert np.array_equal(fit_mixture(x, 2, 1 / 12, seed=0).means_, whole.means_)
+    monkeypatch.setattr(em, "WORK", 2 * 5**2 * 150)
+    assert np.array_equal(fit_mixture(x, 2, 1 / 12, seed=0).means_, fit_mixture(x[::3], 2, 1 / 12, seed=0).means_)
+    monkeypatch.setattr(em, "WORK", 1)
+    assert np.array_equal(fit_mixture(x, 2, 1 / 12, seed=0).means_, fit_mixture(x[::4], 2, 1 / 12, seed=0).means_)
+
+
 def test_principal_directions_are_sorted_and_orthonormal(x: Tensor) -> None:
     centre, variances, directions = principal(x, 64)
     assert torch.equal(variances, variances.sort(descending=True).values)
@@ -184,6 +195,11 @@ def test_centres_are_as_far_as_they_are() -> None:
     np.testing.assert_allclose(codebook.energy(z).numpy(), distances / (2 * codebook.variance.item()), rtol=1e-9)
     assert codebook.energy(codebook.centres).numpy() == pytest.approx(np.zeros(4), abs=1e-9)
     assert (codebook.energy(codebook.centres) >= 0).all()
+
+
+def test_a_codebook_of_few_different_rows_is_fitted_without_a_warning() -> None:
+    z = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).repeat(10, 1)
+    assert torch.equal(Codebook.fitted(z, 8, floor=0.5, seed=0).energy(z), torch.zeros(20, dtype=torch.float64))
 
 
 def test_centres_have_a_voice_in_an_ensemble(x: Tensor) -> None:

@@ -1,7 +1,10 @@
 """Rows of a latent by the nearest of some centres: what is left of a density where there are too few rows for one."""
 
+import warnings
+
 import torch
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 
@@ -37,7 +40,9 @@ class Codebook(nn.Module):
             floor: What is added to the variance.
             seed: Of the first centres.
         """
-        found = KMeans(centres, n_init=1, random_state=seed).fit(z.double().numpy())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than centres do no harm
+            found = KMeans(centres, n_init=1, random_state=seed).fit(z.double().numpy())
         variance = found.inertia_ / z.numel() + floor
         return cls(torch.from_numpy(found.cluster_centers_), torch.tensor([variance], dtype=torch.float64))
 

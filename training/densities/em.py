@@ -12,11 +12,16 @@ from torch import Tensor
 STEPS = 60
 """At most; what is not settled by then is good enough to start from."""
 
+WORK = 1e9
+"""Multiplications of a step for its covariances, N K D^2, at most, unless that leaves fewer than `FEWEST_ROWS`."""
+
+FEWEST_ROWS = 10_000
+
 
 def fit_mixture(
     z: Tensor, components: int, floor: float, seed: int, start: dict[str, NDArray[np.float64]] | None = None
 ) -> GaussianMixture:
-    """Fits a mixture with full covariances to rows.
+    """Fits a mixture with full covariances to rows, or to evenly spaced ones if all are more work than is worth it.
 
     Arguments:
         z: Rows of shape (N, D).
@@ -28,7 +33,13 @@ def fit_mixture(
     found = GaussianMixture(components, reg_covar=floor, max_iter=STEPS, random_state=seed, **(start or {}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return found.fit(z.double().numpy())
+        return found.fit(z[:: stride_of(z, components)].double().numpy())
+
+
+def stride_of(z: Tensor, components: int) -> int:
+    """Returns of how many rows one is fitted, for rows (N, D)."""
+    most = max(FEWEST_ROWS, int(WORK / (components * z.shape[1] ** 2)))
+    return max(1, -(-len(z) // most))
 
 
 def moments_of(mixture: GaussianMixture) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,7 +11,7 @@ MOST_NAMES = 10
 """Names that an error lists."""
 
 
-class TableError(Exception):
+class TableError(ValueError):
     """A table can't be used; the text names the file and what is wrong with it."""
 
 

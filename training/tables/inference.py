@@ -47,6 +47,8 @@ from training.tables.schema import Boolean, Categorical, Column, Dropped, Label,
 from training.tables.sketches import Counts, Distinct, Moments, hash_numbers, hash_texts
 from training.tables.values import (
     NUMBER,
+    WRITTEN_DATE,
+    WRITTEN_NUMBER,
     Array,
     ArrowType,
     Place,
@@ -84,6 +86,13 @@ NORMAL_WORDS = frozenset(
 ANOMALY_WORDS = frozenset(
     "anomaly anomalous abnormal outlier attack malicious malignant fraud fraudulent faulty bad 1 true yes y pos".split()
 )
+
+HINTS = {
+    NUMBER: "it reads like numbers: if it has some, ask for it as numeric",
+    WRITTEN_DATE: "it reads like dates: moments are read as ISO 8601, such as 2026-01-31 or 2026-01-31T12:30:00Z",
+    WRITTEN_NUMBER: "it reads like numbers with separators or units: numbers are read such as 1234.56",
+}
+"""What a dropped column of text was perhaps meant for, by what nearly all of its values look like."""
 
 RESERVED = ("<other>", "<missing>")
 """Names of columns of the matrix; text that reads like them is no category of its own."""
@@ -358,7 +367,8 @@ class TextSummary(Summary):
     """
 
     def __init__(self, hashes: int, texts: int) -> None:
-        self._rows = self._nulls = self._longest = self._spaced = self._numbers = 0
+        self._rows = self._nulls = self._longest = self._spaced = 0
+        self._read_like = dict.fromkeys(HINTS, 0)
         self._distinct = Distinct(hashes)
         self._counts = Counts(texts)
 
@@ -374,14 +384,22 @@ class TextSummary(Summary):
         lengths = pc.utf8_length(texts)
         self._longest = max(self._longest, pc.max(lengths).as_py())
         self._spaced += rows_of(rows, pc.match_substring_regex(texts, r"\s"))
-        self._numbers += rows_of(rows, pc.match_substring_regex(texts, NUMBER))
+        for pattern in self._read_like:
+            self._read_like[pattern] += rows_of(rows, pc.match_substring_regex(texts, pattern))
         self._distinct.add(hash_texts(texts))
         short = pc.less_equal(lengths, LONGEST_CATEGORY)
         self._counts.add(texts.filter(short), rows.filter(short))
 
-    def _hint(self) -> str:
-        numbers = self._numbers >= NEARLY_ALL * (self._rows - self._nulls)
-        return " (it reads like numbers: if it has some, ask for it as numeric)" if numbers else ""
+    def _dropped(self, found: Found, reason: str, warning: str | None = None) -> Dropped:
+        """Drops it, and warns if there is a warning or it was perhaps meant for something else."""
+        values = self._rows - self._nulls
+        hint = next((HINTS[pattern] for pattern, rows in self._read_like.items() if rows >= NEARLY_ALL * values), None)
+        if hint is not None:
+            found.warn(f"is dropped, but {hint}")
+            return found.dropped(f"{reason} ({hint})")
+        if warning is not None:
+            found.warn(warning)
+        return found.dropped(reason)
 
     def column(self, found: Found) -> Column:
         """Returns a column of categories, or a dropped one."""
@@ -397,17 +415,17 @@ class TextSummary(Summary):
             spaced = self._spaced > (1 - NEARLY_ALL) * values
             short = self._longest <= LONGEST_IDENTIFIER
             if values >= MANY_ROWS and distinct >= NEARLY_ALL * values and short and not spaced:
-                return found.dropped(f"identifier: text that is all different{self._hint()}")
+                return self._dropped(found, "identifier: text that is all different")
             if distinct > HARDLY_REPEATED * values:
-                found.warn(f"is dropped as free text: {distinct} of its {values} values are different")
-                return found.dropped(f"free text: hardly a value is repeated{self._hint()}")
+                warning = f"is dropped as free text: {distinct} of its {values} values are different"
+                return self._dropped(found, "free text: hardly a value is repeated", warning)
         if not frequent:
             found.warn(f"is dropped as free text: every value is longer than {LONGEST_CATEGORY} characters")
             return found.dropped("free text: every value is very long")
         kept = frequent_enough(frequent, values)
         if not kept and found.asked is None:
-            found.warn(f"is dropped as free text: none of its {distinct} values has {LEAST_ROWS} rows")
-            return found.dropped(f"free text: no value has {LEAST_ROWS} rows{self._hint()}")
+            warning = f"is dropped as free text: none of its {distinct} values has {LEAST_ROWS} rows"
+            return self._dropped(found, f"free text: no value has {LEAST_ROWS} rows", warning)
         kept = kept or frequent[:FEW_CATEGORIES]
         counts = tuple(rows for _, rows in kept)
         return Categorical(

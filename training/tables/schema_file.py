@@ -1,7 +1,8 @@
 """A schema as a TOML file that can be edited: `schema.toml`.
 
 What a model is made of is each column's `kind`, `categories`, `parts` and whether there are `nulls`, and the label's
-`normal` and `anomaly`. The rest tells what the table was like, and may be left away, except for the names.
+`normal` and `anomaly`. The rest tells what the table was like, and may be left away, except for the names and the
+number of rows.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any
 
 from training.tables.base import Table
 from training.tables.errors import TableError, UnknownColumn, listed, quote
+from training.tables.inference import RESERVED
 from training.tables.schema import KINDS, PARTS, Categorical, Column, Dropped, Label, Schema, Timestamp
 
 FORMAT_VERSION = 1
@@ -164,8 +166,11 @@ class _Reader:
         read: dict[str, Any] = {}
         for name in names:
             check, default = CHECKS[name], DEFAULTS.get(name, MISSING)
-            if cls is Timestamp and name in ("minimum", "maximum"):
-                check, default = _text, ""
+            if name in ("minimum", "maximum"):
+                if cls is Timestamp:
+                    check, default = _text, ""
+                if isinstance(found.get(name), float if cls is Timestamp else str):  # the former kind's
+                    found = {**found, name: default}
             read[name] = self._field(found, name, "columns", i, check, default)
         if cls is Categorical:
             if not read["counts"]:
@@ -235,6 +240,10 @@ def _name(value: Any) -> tuple[Any, str | None]:  # noqa: ANN401
     return value, None if isinstance(value, str) and value else "text of at least one character"
 
 
+def _category(value: Any) -> tuple[Any, str | None]:  # noqa: ANN401
+    return value, None if isinstance(value, str) and value not in RESERVED else "a category"
+
+
 def _integer(value: Any) -> tuple[Any, str | None]:  # noqa: ANN401
     return value, None if isinstance(value, int) and not isinstance(value, bool) else "an integer"
 
@@ -280,7 +289,7 @@ CHECKS: dict[str, Check] = {
     "maximum": _number,
     "mean": _number,
     "std": _number,
-    "categories": _list_of(_text, "a list of different texts, at least one", 1),
+    "categories": _list_of(_category, "a list of different texts, at least one, none of them <other> or <missing>", 1),
     "counts": _list_of(_count, "a list of integers of at least 0"),
     "parts": _parts,
 }

@@ -38,6 +38,12 @@ NULLS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "?", "-")
 
 INTEGER = r"^[+-]?[0-9]+$"
 NUMBER = r"^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|(?i:inf|infinity|nan))$"
+WRITTEN_NUMBER = r"^[^0-9a-zA-Z]{0,3}[0-9][0-9.,'_\s\x{a0}]*[^0-9a-zA-Z]{0,3}[a-zA-Z]{0,3}$"
+"""Text that people take for a number: with separators of thousands, a decimal comma, a currency or a unit."""
+
+WRITTEN_DATE = r"^[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{1,4}([ T]|$)"
+"""Text that people take for a date."""
+
 OFFSET = r"[0-9]([zZ]|[+-][0-9]{2}(:?[0-9]{2})?)$"
 
 A_NUMBER = "a finite number that fits a float32"
@@ -131,6 +137,8 @@ def plain(array: Array, place: Place) -> Array:
         array = array.storage
     if array.type != goal:
         try:
+            if pa.types.is_dictionary(array.type):  # views of strings, as Polars' categories are, can't be decoded
+                array = pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(goal, safe=False))
             array = array.cast(goal, safe=False)
         except pa.ArrowException as error:
             raise TableError(f"{place.source}: column {quote(place.column)} can't be read: {error}") from error

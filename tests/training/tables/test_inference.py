@@ -153,6 +153,29 @@ def test_numbers_as_text_are_told() -> None:
     assert reason_of([f"{x:.6f}" for x in X[:200]] * 5) == f"free text: no value has 10 rows{hint}"
 
 
+@pytest.mark.parametrize(
+    ("texts", "hint"),
+    [
+        ([f"{x:,.2f}" for x in 1e5 * X], "numbers with separators or units"),
+        ([f"$ {abs(x):.2f}" for x in 100 * X], "numbers with separators or units"),
+        ([f"{x:.5f}".replace(".", ",") for x in X], "numbers with separators or units"),
+        ([f"{x:.6f} kg" for x in abs(X)], "numbers with separators or units"),
+        ([f"{1 + i % 28:02}.{1 + i % 12:02}.{1000 + i}" for i in range(N)], "dates: moments are read as ISO 8601"),
+        ([f"{1 + i % 12}/{1 + i % 28}/{1000 + i} 12:30" for i in range(N)], "dates: moments are read as ISO 8601"),
+    ],
+)
+def test_what_people_write_for_numbers_and_dates_is_told(texts: list[str], hint: str) -> None:
+    assert f"it reads like {hint}" in reason_of(texts)
+    (warning,) = schema_of(texts).warnings
+    assert warning.startswith(f'table: column "c" is dropped, but it reads like {hint}')
+
+
+@pytest.mark.parametrize("texts", [[f"A{i:06}" for i in range(N)], [f"{i:06x}-ab-{i}" for i in range(N)]])
+def test_codes_are_not_taken_for_numbers(texts: list[str]) -> None:
+    assert reason_of(texts) == "identifier: text that is all different"
+    assert schema_of(texts).warnings == ()
+
+
 def test_free_text_is_warned_of() -> None:
     (warning,) = schema_of([f"some words {i}" for i in range(N)]).warnings
     assert warning == 'table: column "c" is dropped as free text: 1000 of its 1000 values are different'

@@ -143,6 +143,29 @@ def test_a_kind_may_be_edited_without_taking_other_fields_away(schema: Schema, t
     assert [column.kind for column in again.columns if column.name in ("city", "id")] == ["numeric", "dropped"]
 
 
+def test_the_range_of_a_former_kind_is_left_behind(tmp_path: Path) -> None:
+    text = """
+        format_version = 1
+        table = "t.csv"
+        rows = 1
+        [[columns]]
+        name = "t"
+        kind = "timestamp"
+        minimum = 20230101.0
+        maximum = 20230329.0
+        parts = ["day_of_week"]
+        [[columns]]
+        name = "x"
+        kind = "numeric"
+        minimum = "2023-01-01T00:00:00Z"
+        maximum = "2023-03-29T00:00:00Z"
+    """
+    moment, number = read_text(text, tmp_path).columns
+    assert isinstance(moment, Timestamp)
+    assert isinstance(number, Numeric)
+    assert (moment.minimum, moment.maximum, number.minimum, number.maximum) == ("", "", 0, 0)
+
+
 def without(line: str) -> Callable[[str], str]:
     return lambda text: text.replace(f"{line}\n", "")
 
@@ -195,6 +218,7 @@ EDITS = [
     ),
     (instead('categories = ["x", "z"]', 'categories = ["x", "x"]'), "line 17: categories is "),
     (instead('categories = ["x", "z"]', 'categories = ["x", 1]'), "line 17: categories is "),
+    (instead('categories = ["x", "z"]', 'categories = ["x", "<other>"]'), "line 17: categories is "),
     (
         instead('categories = ["x", "z"]', 'categories = "x"'),
         'line 17: categories is "x" in columns[1], expected a list',

@@ -18,6 +18,7 @@ PLACE = Place("t.csv", "c", 100)
 def test_types_become_plain() -> None:
     cases = [
         (pa.array(["a", None]).dictionary_encode(), pa.string(), ["a", None]),
+        (pa.DictionaryArray.from_arrays([0, None], pa.array(["a"], pa.string_view())), pa.string(), ["a", None]),
         (pa.array([3, None]).dictionary_encode(), pa.int64(), [3, None]),
         (pa.array(["a"], pa.large_string()), pa.string(), ["a"]),
         (pa.array(["a"], pa.string_view()), pa.string(), ["a"]),
