@@ -228,7 +228,8 @@ def write_density(method: Method, path: Path) -> dict[str, Any]:
     arrays: dict[str, NDArray[np.float64]] = {}
     described: dict[str, Any] = {"kind": "gaussian_mixture"}
     if isinstance(method, Ensemble):
-        mixture, members = cast(GaussianMixture, method.stacked.density), len(method.medians)
+        mixture = cast(GaussianMixture, method.stacked.density)
+        members = len(mixture.means)
         arrays |= {"medians": method.medians.numpy(), "ranges": method.ranges.numpy()}
     else:
         mixture, members = cast(GaussianMixture, method.density), 1
