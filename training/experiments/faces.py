@@ -173,8 +173,8 @@ class Figure4(OnFaces):
 
 BELOW_FIGURE4 = (
     "Above: variances of the latent over the test images in descending order, and their cumulative share. Below: mean"
-    " D'_i of the nine dimensions of the largest variance, over 200 test images (40 for appendix F), with their standard"
-    " deviations over images as thin lines; the dashed line is Eq. (9)'s 1 / (2 lambda2 sigma^2)."
+    " D'_i of the nine dimensions of the largest variance, over 200 test images (40 for appendix F), with their"
+    " standard deviations over images as thin lines; the dashed line is Eq. (9)'s 1 / (2 lambda2 sigma^2)."
 )
 
 FIGURE4 = {
