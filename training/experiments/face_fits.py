@@ -91,7 +91,7 @@ RECIPES: dict[str, Recipe] = {
         size=16,
         settings={
             "RaDOGAGA": ImageSettings(**REDUCED, lambda1=8.0, lambda2=8.0, density_scale=3.0, epochs=100),
-            "beta-VAE": ImageSettings(**REDUCED, beta=2.6e-4, epochs=40),
+            "beta-VAE": ImageSettings(**REDUCED, beta=2.6e-4, epochs=30),
         },
         steps_between_looks=141,
         measured=SENSITIVE,
@@ -100,7 +100,7 @@ RECIPES: dict[str, Recipe] = {
         size=16,
         settings={
             "RaDOGAGA": ImageSettings(**SQUARED, lambda1=0.4, lambda2=0.4, epochs=30),
-            "beta-VAE": ImageSettings(**SQUARED, beta=9e-3, epochs=20),
+            "beta-VAE": ImageSettings(**SQUARED, beta=9e-3, epochs=15),
         },
         steps_between_looks=141,
         measured=SENSITIVE,
