@@ -24,9 +24,9 @@ STEP = 1e-4
 """Half of the distance over which the decoder is differentiated, in units of the latent."""
 
 SENSITIVE = 200
-"""D'_i and inner products are averaged over so many test images."""
+"""Test images that D'_i and inner products are averaged over, but for the network of appendix F."""
 
-PAIRS = 10
+PAIRS = 5
 """Pairs of tangents for each of these images."""
 
 SMALL_DISPLACEMENT = 0.01

@@ -56,7 +56,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def orthogonal(length: float) -> Tensor:
-    return length * torch.linalg.qr(drawn(64, 3)).Q.T
+    return length * torch.linalg.qr(drawn(64, 3)).Q.T  # type: ignore[no-any-return]
 
 
 def test_sensitivities_are_the_squared_lengths_of_the_columns() -> None:

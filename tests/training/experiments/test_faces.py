@@ -25,7 +25,7 @@ SMALL = ImageSettings(
     kernels=(3,), channels=3, hidden=12, latent=10, window=4, epochs=4, batch_size=32, learning_rate=5e-3
 )
 
-RECIPE = Recipe(size=8, settings={"RaDOGAGA": SMALL, "beta-VAE": SMALL}, steps_between_looks=5)
+RECIPE = Recipe(size=8, settings={"RaDOGAGA": SMALL, "beta-VAE": SMALL}, steps_between_looks=5, measured=20)
 
 
 def drawn_faces(size: int) -> tuple[Tensor, Tensor]:
