@@ -208,7 +208,7 @@ def test_another_error_of_the_server_is_logged(app: FastAPI, caplog: pytest.LogC
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: Message) -> None:
-        raise RuntimeError("Response content longer than Content-Length")
+        raise RuntimeError(f"{message['type']}: Response content longer than Content-Length")
 
     scope = {"type": "http", "method": "GET", "path": "/datasets", "headers": [], "query_string": b""}
     asyncio.run(app(scope, receive, send))
