@@ -36,6 +36,10 @@ CLIENT_CLOSED_REQUEST = 499
 """The status under which a client that hung up is logged and counted; it never sees an answer."""
 
 
+CLOSED = "the handler is closed"
+"""What uvloop says to a write on a connection that the client has just cut, before anybody is told of it."""
+
+
 def observation(request: Request) -> Observation:
     """Returns what is known about a request so far, to be added to."""
     found: Observation = request.scope["observation"]
@@ -140,7 +144,12 @@ class ObservationMiddleware:
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", seen.request_id.encode())]
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:
+                if CLOSED not in str(error):
+                    raise
+                raise ClientDisconnect from error
 
         try:
             if self.observer.access is not None:

@@ -62,6 +62,10 @@ class Listener(socket.socket):
         return Listener.hold, (host, port)
 
 
+WORKER_SECONDS = 30
+"""How long a worker may give no sign of life, as while it starts on a busy machine, before another takes its place."""
+
+
 class Workers(Multiprocess):
     """uvicorn's supervisor, which also forgets the gauges of workers that ended, and ends sooner if asked again."""
 
@@ -97,7 +101,7 @@ class Workers(Multiprocess):
 
 def serve_by_workers(config: uvicorn.Config, number: int) -> int:
     """Serves by several processes until SIGTERM or SIGINT; returns 0, or 1 if they could not start."""
-    config.workers = number
+    config.workers, config.timeout_worker_healthcheck = number, WORKER_SECONDS
     try:
         listener = Listener.hold(config.host, config.port)
     except OSError as error:

@@ -180,3 +180,36 @@ def test_a_client_that_hangs_up_is_no_error_of_ours(app: FastAPI, client: TestCl
     asyncio.run(app(scope, receive, send))
     assert sample(client, "radogaga_errors_total", kind="client_disconnected") >= 1
     assert sample(client, "radogaga_request_duration_seconds_count", **labels) == before + 1
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_client_that_hangs_up_while_it_is_answered_is_no_error_of_ours(
+    app: FastAPI, client: TestClient, caplog: pytest.LogCaptureFixture, kept: int
+) -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if len(sent) == kept:
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/datasets", "headers": [], "query_string": b""}
+    before = sample(client, "radogaga_errors_total", kind="client_disconnected")
+    asyncio.run(app(scope, receive, send))
+    assert sample(client, "radogaga_errors_total", kind="client_disconnected") == before + 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_another_error_of_the_server_is_logged(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        raise RuntimeError(f"{message['type']}: Response content longer than Content-Length")
+
+    scope = {"type": "http", "method": "GET", "path": "/datasets", "headers": [], "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["unforeseen error"]

@@ -64,6 +64,18 @@ def test_workers_share_a_port_their_metrics_and_the_end(tmp_path: Path) -> None:
         assert server.process.wait(timeout=SECONDS) == 0
 
 
+@pytest.mark.slow
+def test_a_worker_that_has_no_processor_for_a_while_is_not_replaced(tmp_path: Path) -> None:
+    with serving(tmp_path / "log", [*SERVICE, "--workers", "2"]) as server:
+        until(lambda: len(ready(server)) == 2, server)
+        held = min(ready(server))
+        os.kill(held, signal.SIGSTOP)
+        time.sleep(8)  # uvicorn's own patience is 5 seconds
+        os.kill(held, signal.SIGCONT)
+        until(lambda: len({scored_by(server.url()) for _ in range(20)}) == 2, server)
+        assert not [line for line in server.lines() if "died" in str(line["message"])]
+
+
 def test_workers_end_when_what_started_them_is_killed(tmp_path: Path) -> None:
     with serving(tmp_path / "log", workers=2) as server:
         until(lambda: len(ready(server)) == 2, server)

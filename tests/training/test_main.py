@@ -109,7 +109,7 @@ def test_data_that_can_not_be_had(
     (tmp_path / "thyroid" / "thyroid.mat").write_bytes(b"cut")
     assert main([*FIT, "--out", str(tmp_path / "models")]) == 1
     assert "thyroid.mat is cut short: it has 3 of 39704 bytes. Delete it" in capsys.readouterr().err
-    assert not list((tmp_path / "models" / "thyroid").iterdir())
+    assert not list((tmp_path / "models").iterdir())
 
 
 @pytest.mark.usefixtures("small_thyroid")

@@ -12,7 +12,7 @@ from torch import Tensor
 STEPS = 60
 """At most; what is not settled by then is good enough to start from."""
 
-WORK = 1e9
+WORK = 3e8
 """Multiplications of a step for its covariances, N K D^2, at most, unless that leaves fewer than `FEWEST_ROWS`."""
 
 FEWEST_ROWS = 10_000

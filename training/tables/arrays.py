@@ -109,6 +109,8 @@ class NpzTable(MatrixTable):
                     with archive.open("y.npy") as member:
                         check_numbers(LABEL, read_header(member, path)[2], str(path))
                     labels = np.load(path, allow_pickle=False)[LABEL]
+        except TableError:
+            raise
         except BROKEN_ARCHIVE as error:
             raise broken_archive(path, error) from error
         super().__init__(path, shape, dtype, labels)
@@ -126,6 +128,8 @@ class NpzTable(MatrixTable):
                     count = min(rows, self._shape[0] - start)
                     data = read_exactly(member, count * self._shape[1] * self._dtype.itemsize)
                     yield np.frombuffer(data, dtype=self._dtype).reshape(count, -1)
+        except TableError:
+            raise
         except BROKEN_ARCHIVE as error:
             raise broken_archive(self._path, error) from error
 
