@@ -92,6 +92,9 @@ def test_list_shows_datasets_methods_and_settings(capsys: pytest.CaptureFixture[
         "table3",
     ):
         assert word in shown
+    images = shown[shown.index("images") :]
+    assert "digits" in images
+    assert "1000" in images
 
 
 def test_an_error_is_one_line_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
