@@ -99,8 +99,8 @@ RECIPES: dict[str, Recipe] = {
     "reduced-squared-error": Recipe(
         size=16,
         settings={
-            "RaDOGAGA": ImageSettings(**SQUARED, lambda1=0.15, lambda2=0.15, epochs=40),
-            "beta-VAE": ImageSettings(**SQUARED, beta=2.4e-2, epochs=15),
+            "RaDOGAGA": ImageSettings(**SQUARED, lambda1=0.08, lambda2=0.08, epochs=80),
+            "beta-VAE": ImageSettings(**SQUARED, beta=4.5e-2, epochs=15),
         },
         steps_between_looks=141,
         measured=SENSITIVE,
