@@ -71,7 +71,7 @@ def draw_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], docs: Path,
     for panel, title in zip(axes[0], ("SSIM", "std / mean of D'_i"), strict=True):
         panel.set_xlabel("step", fontsize=8)
         panel.set_ylabel(title, fontsize=8)
-        panel.tick_params(labelsize=7)
+        panel.tick_params(which="both", labelsize=7)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=7)
     save(figure, docs, file)
 

@@ -99,8 +99,8 @@ RECIPES: dict[str, Recipe] = {
     "reduced-squared-error": Recipe(
         size=16,
         settings={
-            "RaDOGAGA": ImageSettings(**SQUARED, lambda1=0.4, lambda2=0.4, epochs=30),
-            "beta-VAE": ImageSettings(**SQUARED, beta=9e-3, epochs=15),
+            "RaDOGAGA": ImageSettings(**SQUARED, lambda1=0.08, lambda2=0.08, epochs=80),
+            "beta-VAE": ImageSettings(**SQUARED, beta=4.5e-2, epochs=15),
         },
         steps_between_looks=141,
         measured=SENSITIVE,

@@ -6,7 +6,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from training.distances import ssim, ssim_distance, ssim_product, ssim_quadratic
+from training.distances import C2, ssim, ssim_distance, ssim_product, ssim_quadratic, window_means
 from training.methods.base import by_parts
 from training.methods.image_autoencoder import ImageAutoencoder
 from training.nn.conv import ImageShape
@@ -31,6 +31,9 @@ PAIRS = 5
 
 SMALL_DISPLACEMENT = 0.01
 """The norm of a displacement over that of the image, for which Eq. (64) is held against Eq. (60)."""
+
+PAIRS_WITHIN = 60
+"""Pairs of tangents at one latent."""
 
 TRAVERSED = (-2.0, -1.0, 1.0, 2.0)
 """Where traversals are compared with their middle, in standard deviations."""
@@ -136,6 +139,35 @@ def isometry(method: ImageAutoencoder, z: Tensor, scales: Tensor, seed: int = 0)
         correlation=float(torch.corrcoef(torch.stack([in_z, in_x]))[0, 1]),
         slope=float((in_z * in_x).sum() / in_z.square().sum()),
     )
+
+
+def correlation_within(method: ImageAutoencoder, z: Tensor, scales: Tensor, seed: int = 0) -> float:
+    """Returns the correlation of `isometry` for tangents at one latent, its mean over latents (N, L).
+
+    Other than that over all latents, it does not suffer from a scale that differs from image to image.
+    """
+    generator, found = torch.Generator().manual_seed(seed), []
+    for point in z:
+        v, w = (torch.randn(PAIRS_WITHIN, len(point), dtype=z.dtype, generator=generator) * scales for _ in range(2))
+        outer = products(method, point.repeat(PAIRS_WITHIN, 1), v, w)
+        found.append(torch.corrcoef(torch.stack([(v * w).sum(dim=-1), outer]))[0, 1])
+    return float(torch.stack(found).mean())
+
+
+@torch.no_grad()
+def flatness(method: ImageAutoencoder, z: Tensor) -> Tensor:
+    r"""Returns the mean over windows of :math:`1 / (2 \sigma_x^2 + c_2)` of what is decoded from latents (N, L).
+
+    That is how much 1 - SSIM weighs a change of an image by Eq. (64), but for changes of the windows' means.
+    """
+    images, window = method.shape.images(method.decoder(z)), method.settings.window
+    variance = window_means(images.square(), window) - window_means(images, window).square()
+    return (1 / (2 * variance + C2)).mean(dim=(-3, -2, -1))
+
+
+def log_correlation(x: Tensor, y: Tensor) -> float:
+    """Returns the correlation of the logarithms of positive values (N,)."""
+    return float(torch.corrcoef(torch.stack([x.log(), y.log()]))[0, 1])
 
 
 @torch.no_grad()

@@ -10,9 +10,12 @@ from training.distances import ssim, ssim_distance
 from training.experiments.face_measures import (
     TRAVERSED,
     changes,
+    correlation_within,
     dimensions_for,
+    flatness,
     isometry,
     latents,
+    log_correlation,
     products,
     quadratic_errors,
     sensitivities,
@@ -115,6 +118,35 @@ def test_the_quadratic_form_is_held_against_ssim() -> None:
     assert found["noise"]["largest"] < found["towards another"]["largest"]
     with pytest.raises(ValueError, match="window is 9"):
         quadratic_errors(x, SHAPE, window=9)
+
+
+def test_a_scale_that_differs_between_images_does_not_show_within_them() -> None:
+    method, z, ones = model(orthogonal(1.0)), drawn(12, 3, seed=1), torch.ones(3, dtype=torch.float64)
+    straight = method.decoder
+
+    class Bent(nn.Module):
+        """The same, but for a scale that grows with the first feature and hardly changes over a small step."""
+
+        def forward(self, z: Tensor) -> Tensor:
+            return straight((z - z.round()) * z.round()[:, :1].exp())  # type: ignore[no-any-return]
+
+    points = z.round() + 0.1
+    method.decoder = Bent()  # type: ignore[assignment]
+    assert correlation_within(method, points, ones) == pytest.approx(1)
+    assert isometry(method, points, ones)["correlation"] < 0.9
+
+
+def test_flatness_is_what_the_quadratic_form_divides_by() -> None:
+    method, z = model(0.01 * drawn(3, 64), "ssim"), drawn(2, 3, seed=1)
+    images = method.decoder(z).view(2, 8, 8).numpy()
+    for image, found in zip(images, flatness(method, z).tolist(), strict=True):
+        windows = [image[i : i + 4, j : j + 4].var() for i in range(5) for j in range(5)]
+        assert found == pytest.approx(sum(1 / (2 * each + 0.03**2) for each in windows) / 25)
+
+
+def test_log_correlation_is_of_powers() -> None:
+    x = torch.tensor([1.0, 2.0, 5.0, 9.0])
+    assert log_correlation(x, 3 * x**-0.5) == pytest.approx(-1)
 
 
 def test_variances_and_how_many_hold_most_of_them() -> None:
