@@ -100,7 +100,7 @@ RECIPES: dict[str, Recipe] = {
         size=16,
         settings={
             "RaDOGAGA": ImageSettings(**SQUARED, lambda1=0.08, lambda2=0.08, epochs=80),
-            "beta-VAE": ImageSettings(**SQUARED, beta=4.5e-2, epochs=15),
+            "beta-VAE": ImageSettings(**SQUARED, beta=2e-2, epochs=40),
         },
         steps_between_looks=141,
         measured=SENSITIVE,
