@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -84,8 +85,7 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
         self._check_parameters()
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED))
         x = self._fit_rows(X)
-        encoder: Encoder = self._encoder
-        self._encoder: Encoder = replace(encoder, stand_ins=stand_ins(encoder, x))
+        self._encoder = replace(self._encoder, stand_ins=stand_ins(self._encoder, x))
         parts = divide(len(x), seed, x.shape[1]) if len(x) >= FEWEST_ROWS else whole(len(x))
         self._fitted = fit_table(x, parts, seed)
         self._x, self._seed = x, seed
@@ -173,17 +173,19 @@ class RaDOGAGADetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Outlie
 
     def _encoded(self, table: ArrowTable) -> Rows:
         """Encodes rows, and warns of gaps that are filled."""
-        for feature in self._encoder.features:
-            if not feature.get("missing"):
-                name = feature["name"]
-                gaps = sum(int(pc.sum(pc.is_null(part[0], nan_is_null=True)).as_py()) for part in table.batches([name]))
-                if gaps:
-                    warnings.warn(
-                        f"column {name} of X has no value in {gaps} rows, and had one in all of fit's: "
-                        "a typical one stands for it",
-                        UserWarning,
-                        stacklevel=4,
-                    )
+        whole = [feature["name"] for feature in self._encoder.features if not feature.get("missing")]
+        gaps = Counter[str]()
+        for batch in table.batches(whole):
+            for name, cells in zip(whole, batch.columns, strict=True):
+                gaps[name] += pc.sum(pc.is_null(cells, nan_is_null=True)).as_py()
+        for name, count in gaps.items():
+            if count:
+                warnings.warn(
+                    f"column {name} of X has no value in {count} rows, and had one in all of fit's: "
+                    "a typical one stands for it",
+                    UserWarning,
+                    stacklevel=4,
+                )
         return encoded(self._encoder, table)
 
     def _names(self) -> Sequence[str]:
