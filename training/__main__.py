@@ -1,9 +1,11 @@
 """``python -m training``: fit, evaluate, list and reproduce. The command line only; what is done stands elsewhere."""
 
 import argparse
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -126,7 +128,10 @@ def parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--seeds", type=seed_range, default=range(20), help="such as 0-4; default: 0-19")
     reproduce.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="default: a process per core")
     reproduce.add_argument(
-        "--minutes", type=positive_float, help="how long fits of faces go on in this call; to their end unless given"
+        "--minutes",
+        type=positive_float,
+        default=math.inf,
+        help="how long fits of faces go on in this call, shared among them; to their end unless given",
     )
     reproduce.add_argument("--docs", type=Path, default=Path("docs"), help="where results land; default: %(default)s")
     reproduce.set_defaults(command=reproduce_command)
@@ -152,7 +157,7 @@ def natural(text: str) -> int:
 def positive_float(text: str) -> float:
     """Reads a finite number above 0."""
     number = float(text)
-    if not 0 < number < float("inf"):
+    if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"is {text}, expected a finite number above 0")
     return number
 
@@ -310,9 +315,8 @@ def reproduce_command(options: argparse.Namespace, console: Console) -> None:
     unknown = [name for name in options.experiments if name not in EXPERIMENTS]
     if unknown:
         raise ResultsError(f"experiment is '{unknown[0]}', expected one of {', '.join(EXPERIMENTS)}")
-    request = Request(
-        options.datasets, options.recipes, list(options.seeds), options.workers, options.docs, options.minutes
-    )
+    deadline = time.monotonic() + 60 * options.minutes
+    request = Request(options.datasets, options.recipes, list(options.seeds), options.workers, options.docs, deadline)
     if options.list:
         table = Table("experiment", "what it regenerates", "done")
         for name, experiment in EXPERIMENTS.items():

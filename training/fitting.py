@@ -129,7 +129,7 @@ def fit(
         checkpoint: Where the fit is kept when it is interrupted, now and then before, and when all steps are done, so
             that what comes after may fail without losing it; whoever has used the models removes it.
         resume: Whether to go on from `checkpoint`.
-        deadline: When to stop as a signal would do it, by `time.monotonic`.
+        deadline: When to stop as a signal would do it, by `time.monotonic`; a new fit takes a step all the same.
 
     Returns:
         What went wrong for single members: a loss that is not finite, or a covariance that is singular.
@@ -142,6 +142,8 @@ def fit(
         run = Run(members, x, settings, stopping)
         if resume:
             run.load(checkpoint)
+            if time.monotonic() >= deadline and not run.done:
+                raise FitInterrupted(f"stopped at step {run.step} of {run.steps}")
         saved = time.monotonic()
         while not run.done:
             progress = run.advance()

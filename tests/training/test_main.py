@@ -1,6 +1,7 @@
 """The command line."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -326,31 +327,33 @@ def test_a_selection_without_any_run_is_an_error(tmp_path: Path, capsys: pytest.
 
 
 class Noted(Experiment):
-    """Says that it was run, and with how many minutes."""
+    """Says that it was run, and how many minutes it had, to a tenth."""
 
     name = "noted"
     summary = ""
 
-    def __init__(self, done: list[tuple[str, float | None]], only_by_name: bool) -> None:
+    def __init__(self, done: list[tuple[str, float]], only_by_name: bool) -> None:
         self.done, self.only_by_name = done, only_by_name
 
     def state(self, _: Request) -> str:
         return ""
 
     def reproduce(self, request: Request, _: Console) -> None:
-        self.done.append(("by name" if self.only_by_name else "always", request.minutes))
+        self.done.append(
+            ("by name" if self.only_by_name else "always", round((request.deadline - time.monotonic()) / 60, 1))
+        )
 
     def render(self, _: Path) -> str:
         return "by name" if self.only_by_name else "always"
 
 
 def test_what_takes_hours_is_run_only_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done: list[tuple[str, float | None]] = []
+    done: list[tuple[str, float]] = []
     known = {"toy": Noted(done, only_by_name=False), "figure4": Noted(done, only_by_name=True)}
     monkeypatch.setattr("training.__main__.EXPERIMENTS", known)
     (tmp_path / "results.md").write_text(PAGE)
     assert main(["reproduce", "--docs", str(tmp_path)]) == 0
-    assert done == [("always", None)]
+    assert done == [("always", math.inf)]
     assert main(["reproduce", "figure4", "--minutes", "2.5", "--docs", str(tmp_path)]) == 0
     assert done[1:] == [("by name", 2.5)]
     (tmp_path / "results.md").write_text(PAGE)

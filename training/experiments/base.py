@@ -1,5 +1,6 @@
 """What every experiment offers: to say how much of it is done, to do the rest, and to write its part of the page."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class Request:
         seeds: The seeds.
         workers: The number of processes.
         docs: The folder of results.md.
-        minutes: How long fits of images may take in this call; None lets them come to their end.
+        deadline: When fits of images stop, by `time.monotonic`; they go on with the next request.
     """
 
     datasets: Sequence[str]
@@ -31,7 +32,7 @@ class Request:
     seeds: Sequence[int]
     workers: int
     docs: Path
-    minutes: float | None = None
+    deadline: float = math.inf
 
 
 class Experiment(ABC):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ def rows_of_faces(size: int) -> tuple[Tensor, Tensor]:
 
 
 def fit_faces(
-    name: str, recipe: Recipe, curve: Path, console: Console, label: str, deadline: float | None = None
+    name: str, recipe: Recipe, curve: Path, console: Console, label: str, deadline: float = math.inf
 ) -> FaceFit:
     """Fits a model to faces, or goes on where a fit was left; a finished one is taken from its checkpoint.
 
@@ -177,7 +178,7 @@ def fit_faces(
         curve: The file of JSON lines that the losses are written to, and how things stand on test images.
         console: Where to show how it goes on.
         label: What to call it there.
-        deadline: When to stop, by `time.monotonic`; the fit is then returned as it is.
+        deadline: When to stop, by `time.monotonic`; the fit is then returned as it is, a new one after a step.
 
     Raises:
         DatasetFileError: The images can't be had or can't be trusted.
@@ -188,7 +189,6 @@ def fit_faces(
     settings, method, checkpoint = recipe.settings[name], untrained(name, recipe), checkpoint_of(name, recipe)
     members = [Member(method, torch.arange(len(train)), SEED)]
     recorder = Recorder(curve, untrained(name, recipe), test[:WATCHED], recipe.steps_between_looks)
-    until = float("inf") if deadline is None else deadline
     resume = checkpoint.exists()
     try:
         with watched(label, console) as observer:
@@ -200,13 +200,13 @@ def fit_faces(
                 look=recorder.look,
                 checkpoint=checkpoint,
                 resume=resume,
-                deadline=until,
+                deadline=deadline,
             )
         if failures:
             raise failures[0]
         step = 0
     except FitInterrupted:
-        if time.monotonic() < until:
+        if time.monotonic() < deadline:
             raise
         step = unfinished(members, train, settings, checkpoint)
     method.requires_grad_(False)

@@ -89,12 +89,12 @@ class OnFaces(Listed):
         return [run for run in self.runs(request) if key(run) not in done]
 
     def reproduce(self, request: Request, console: Console) -> None:
-        deadline = math.inf if request.minutes is None else time.monotonic() + 60 * request.minutes
-        for run in self.missing(request):
-            if time.monotonic() >= deadline:
-                return
+        runs = self.missing(request)
+        for place, run in enumerate(runs):
+            now = time.monotonic()
+            share = (request.deadline - now) / (len(runs) - place)  # what one leaves is left to those after it
             curve = curve_file(request.docs, run)
-            fitted = fit_faces(run.method, RECIPES[run.recipe], curve, console, run.label, deadline)
+            fitted = fit_faces(run.method, RECIPES[run.recipe], curve, console, run.label, now + share)
             metrics = {"step": fitted.step, "steps": fitted.steps, **self.measure(fitted, run)}
             line = record_of(self.name, run, run.settings, metrics, fitted.seconds)
             append_record(lines_file(request.docs, self.name), line)
