@@ -69,12 +69,12 @@ class Recipe:
 REDUCED: dict[str, Any] = {
     "kernels": (5, 5),
     "channels": 32,
-    "hidden": 1024,
+    "hidden": 256,
     "latent": 64,
     "learning_rate": 1e-3,
     "schedule": "cosine",
 }
-"""A network of 1.2 million parameters for images of 16 x 16, at which 64 features suffice for an SSIM of 0.93."""
+"""A network of 0.36 million parameters for images of 16 x 16, at which 64 features suffice for an SSIM of 0.93."""
 
 SQUARED: dict[str, Any] = {**REDUCED, "distance": "squared_error"}
 
@@ -92,7 +92,7 @@ RECIPES: dict[str, Recipe] = {
         size=16,
         settings={
             "RaDOGAGA": ImageSettings(**REDUCED, lambda1=8.0, lambda2=8.0, density_scale=3.0, epochs=100),
-            "beta-VAE": ImageSettings(**REDUCED, beta=2.6e-4, epochs=30),
+            "beta-VAE": ImageSettings(**REDUCED, beta=1.8e-4, epochs=80),
         },
         steps_between_looks=141,
         measured=SENSITIVE,
