@@ -142,6 +142,20 @@ def test_what_would_inflate_to_gigabytes_is_not_inflated() -> None:
     assert peak < 2 * 2**20
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_zipfile_would_unpack_without_a_bound_is_not_unpacked(method: int) -> None:
+    """Of 16 MiB of zeros bzip2 leaves 50 bytes; LZMA has an error of its own for what is damaged."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr("weights.npy", bytes(2**24))
+    tracemalloc.start()
+    with pytest.raises(StartError, match=rf"weights.npy is packed by ZIP's method {method}, expected 0 or 8"):
+        check(stream.getvalue())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * 2**20
+
+
 def test_a_file_of_the_folder_is_checked(folder: Path) -> None:
     replace(folder, ("density",), npz({"weights": np.ones(2)}))
     with pytest.raises(StartError, match=f"{folder}/mixture.npz: has {{'weights'"):
@@ -205,6 +219,19 @@ def test_boxes_tile_the_line() -> None:
     one = {name: array[:1] for name, array in layers().items()}
     assert np.exp(-FactorizedDensity(one).rate(z[:, :1])).sum() == pytest.approx(1, abs=1e-12)
     assert density.logits(z).shape == z.shape
+
+
+def test_wide_networks_take_little_memory_for_many_rows() -> None:
+    wide = LAYERED.model_copy(update={"filters": [256]})
+    density = FactorizedDensity({name: np.full(shape, 0.1) for name, shape in expected_shapes(wide).items()})
+    z = np.random.default_rng(0).normal(size=(5000, 3))
+    tracemalloc.start()
+    rates = density.rate(z)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**24  # a layer makes 30 MB of all rows
+    assert rates == pytest.approx(np.concatenate([density.rate(row[None]) for row in z]), rel=1e-12)
+    assert density.rate(z[:0]).shape == (0,)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
