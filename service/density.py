@@ -4,6 +4,7 @@ Those of a mixture are not read. Of a factorized density they are, for what it s
 """
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ Array = NDArray[np.float64]
 SPARE_BYTES = 4096
 """What a file may have for each array beside its values: names, headers, and zlib's own."""
 
-MOST_HEADER_BYTES = 1024
+MOST_BYTES_BEFORE_HEADER, MOST_HEADER_BYTES = 12, 1024
 
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """How entries may be packed. Of other ways zipfile unpacks all there is, however little is asked for."""
@@ -103,13 +104,17 @@ def _shape_of(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[int, ..
     """
     if entry.compress_type not in BOUNDED:
         raise ValueError(f"{entry.filename} is packed by ZIP's method {entry.compress_type}, expected 0 or 8")
-    with archive.open(entry) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-        if read is None:
-            raise ValueError(f"{entry.filename} has version {version}")
+    with archive.open(entry) as packed:
+        stream = io.BytesIO(packed.read(MOST_BYTES_BEFORE_HEADER + MOST_HEADER_BYTES))  # numpy would read any length
+    version = np.lib.format.read_magic(stream)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"{entry.filename} has version {version}")
+    try:
         shape, _, dtype = read(stream, max_header_size=MOST_HEADER_BYTES)
-        header = stream.tell()
+    except (SyntaxError, TypeError, tokenize.TokenError) as error:  # numpy lets them pass
+        raise ValueError(f"{entry.filename} has a header that can't be read ({error})") from error
+    header = stream.tell()
     if dtype != FLOAT64:
         raise ValueError(f"{entry.filename} holds {dtype}, expected {FLOAT64}")
     if any(size < 0 for size in shape) or entry.file_size != header + _size(shape) * FLOAT64.itemsize:
