@@ -4,6 +4,7 @@ Those of a mixture are not read. Of a factorized density they are, for what it s
 """
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,7 +21,13 @@ Array = NDArray[np.float64]
 SPARE_BYTES = 4096
 """What a file may have for each array beside its values: names, headers, and zlib's own."""
 
-MOST_HEADER_BYTES = 1024
+MOST_BYTES_BEFORE_HEADER, MOST_HEADER_BYTES = 12, 1024
+
+BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How entries may be packed. Of other ways zipfile unpacks all there is, however little is asked for."""
+
+MOST_AT_ONCE = 2**18
+"""Numbers that the widest layer makes of the rows that go through it at once, 2 MiB; one row may have more."""
 
 FLOAT64 = np.dtype("<f8")
 
@@ -93,15 +100,21 @@ def _shape_of(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[int, ..
     """Returns an array's shape by its header, once its file has as many bytes as that takes.
 
     Raises:
-        ValueError: It is no array of float64, or has more or fewer bytes.
+        ValueError: It is no array of float64, has more or fewer bytes, or is packed in another way than `BOUNDED`.
     """
-    with archive.open(entry) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-        if read is None:
-            raise ValueError(f"{entry.filename} has version {version}")
+    if entry.compress_type not in BOUNDED:
+        raise ValueError(f"{entry.filename} is packed by ZIP's method {entry.compress_type}, expected 0 or 8")
+    with archive.open(entry) as packed:
+        stream = io.BytesIO(packed.read(MOST_BYTES_BEFORE_HEADER + MOST_HEADER_BYTES))  # numpy would read any length
+    version = np.lib.format.read_magic(stream)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"{entry.filename} has version {version}")
+    try:
         shape, _, dtype = read(stream, max_header_size=MOST_HEADER_BYTES)
-        header = stream.tell()
+    except (SyntaxError, TypeError, tokenize.TokenError) as error:  # numpy lets them pass
+        raise ValueError(f"{entry.filename} has a header that can't be read ({error})") from error
+    header = stream.tell()
     if dtype != FLOAT64:
         raise ValueError(f"{entry.filename} holds {dtype}, expected {FLOAT64}")
     if any(size < 0 for size in shape) or entry.file_size != header + _size(shape) * FLOAT64.itemsize:
@@ -176,8 +189,13 @@ class FactorizedDensity:
         .. math:: -\sum_i \log \left( c_i(z_i + 1/2) - c_i(z_i - 1/2) \right)
 
         Where 1 - c is the smaller one, its difference is taken, and of logarithms, so that nothing cancels in either
-        tail.
+        tail. Rows go through in parts: what a wide network makes of many would fill the memory.
         """
+        widest = max(biases.size for _, biases, _ in self._layers)
+        rows = max(1, MOST_AT_ONCE // widest)
+        return np.concatenate([self._rate_of_few(z[start : start + rows]) for start in range(0, len(z) or 1, rows)])
+
+    def _rate_of_few(self, z: Array) -> Array:
         upper, lower = self.logits(z + 0.5), self.logits(z - 0.5)
         left = upper < -lower
         larger = -np.logaddexp(0, -np.where(left, upper, -lower))
@@ -202,8 +220,10 @@ def check_scores(
     Raises:
         StartError: As `FactorizedDensity.of`, or a score is another one.
     """
-    rate = FactorizedDensity.of(content, density, path).rate(rows["z"])
-    scores = rate + density.distortion_weight * np.square(rows["x"] - rows["x_hat"]).sum(axis=1)
+    of_file = FactorizedDensity.of(content, density, path)
+    with np.errstate(over="ignore", invalid="ignore"):  # such a score is refused below
+        distortion = np.square(rows["x"] - rows["x_hat"]).sum(axis=1)
+        scores = of_file.rate(rows["z"]) + density.distortion_weight * distortion
     off = ~(np.abs(scores - rows["score"]) <= tolerance * np.maximum(1, np.abs(rows["score"])))
     if off.any():
         i = int(np.argmax(off))

@@ -297,8 +297,10 @@ class Image(Strict):
 class LatentStatistics(Strict):
     """Where the latents of the fitted rows lie: mean and standard deviation of each latent feature, in their order."""
 
-    means: Annotated[list[float], Field(min_length=1, max_length=MOST_COLUMNS)]
-    deviations: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1, max_length=MOST_COLUMNS)]
+    means: Annotated[list[Float32], Field(min_length=1, max_length=MOST_COLUMNS)]
+    deviations: Annotated[
+        list[Annotated[float, Field(ge=0, le=LARGEST_FLOAT32)]], Field(min_length=1, max_length=MOST_COLUMNS)
+    ]
 
 
 class Examples(HashedFile):
@@ -484,6 +486,8 @@ class Manifest(Strict):
             for i, feature in enumerate(self.features):
                 if feature.kind != "numeric":
                     raise ValueError(f"features.{i}.kind is '{feature.kind}', expected 'numeric' as this is an image")
+                if len(feature.columns) > 1:
+                    raise ValueError(f"features.{i}.missing.indicator is True, expected False as this is an image")
             if self.image.size != self.width:
                 raise ValueError(f"image has {self.image.size} values, expected {self.width} as features have columns")
         return self

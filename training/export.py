@@ -307,7 +307,7 @@ def _as_json(manifest: dict[str, Any]) -> str:
 
 
 def seal(path: Path) -> bool:
-    """Gives a manifest of `format_version` 1 its own digest and the present `format_version`, and leaves all else.
+    """Gives a manifest its own digest, and one of `format_version` 1 the first one that has it, and leaves all else.
 
     Returns:
         Whether there was anything to do.
@@ -318,7 +318,8 @@ def seal(path: Path) -> bool:
     manifest = parse_manifest(path)
     if "sha256" in manifest:
         return False
-    rewrite(path, {**manifest, "format_version": FORMAT_VERSION, "sha256": UNSEALED})
+    newer = {"format_version": FORMAT_VERSION} if manifest.get("format_version") == 1 else {}
+    rewrite(path, {**manifest, **newer, "sha256": UNSEALED})
     return True
 
 

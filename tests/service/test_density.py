@@ -53,6 +53,10 @@ def header(shape: tuple[int, ...], descr: str = "<f8", version: tuple[int, int] 
     return stream.getvalue()
 
 
+def spoiled(text: bytes) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
 def check(content: bytes, density: Mixture | Factorized = SMALL) -> None:
     check_density(content, density, "mixture.npz")
 
@@ -103,6 +107,9 @@ WRONG = [
     (zipped(weights=b"no array"), "is no file of numpy arrays .*magic string"),
     (zipped(weights=b"\x93NUMPY\x03\x00"), r"weights.npy has version \(3, 0\)"),
     (zipped(weights=b"\x93NUMPY\x01\x00\xff\xff" + b" " * 65535), "is no file of numpy arrays .*[Hh]eader"),
+    (zipped(weights=spoiled(b"(" * 100)), r"weights.npy has a header that can't be read .*EOF"),
+    (zipped(weights=spoiled(b"  x\n y\n  z")), r"weights.npy has a header that can't be read .unindent"),
+    (zipped(weights=spoiled(b"{1: 2, 'a': 3}")), r"weights.npy has a header that can't be read .*not supported"),
     (zipped(weights=header((2,)) + bytes(15)), r"weights.npy has 143 bytes for the shape \(2,\)"),
     (zipped(weights=header((2,)) + bytes(17)), r"weights.npy has 145 bytes for the shape \(2,\)"),
     (zipped(weights=header((-2, -1)) + bytes(16)), r"weights.npy has 144 bytes for the shape \(-2, -1\)"),
@@ -136,6 +143,32 @@ def test_what_would_inflate_to_gigabytes_is_not_inflated() -> None:
     assert len(stream.getvalue()) < 200_000
     tracemalloc.start()
     with pytest.raises(StartError, match=r"has {'weights': \(16777216,\)}, expected "):
+        check(stream.getvalue())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * 2**20
+
+
+def test_a_header_that_claims_to_be_long_is_not_inflated() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weights.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(2**24))
+    tracemalloc.start()
+    with pytest.raises(StartError, match="is no file of numpy arrays .*array header"):
+        check(stream.getvalue())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * 2**20
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_zipfile_would_unpack_without_a_bound_is_not_unpacked(method: int) -> None:
+    """Of 16 MiB of zeros bzip2 leaves 50 bytes; LZMA has an error of its own for what is damaged."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr("weights.npy", bytes(2**24))
+    tracemalloc.start()
+    with pytest.raises(StartError, match=rf"weights.npy is packed by ZIP's method {method}, expected 0 or 8"):
         check(stream.getvalue())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -205,6 +238,19 @@ def test_boxes_tile_the_line() -> None:
     one = {name: array[:1] for name, array in layers().items()}
     assert np.exp(-FactorizedDensity(one).rate(z[:, :1])).sum() == pytest.approx(1, abs=1e-12)
     assert density.logits(z).shape == z.shape
+
+
+def test_wide_networks_take_little_memory_for_many_rows() -> None:
+    wide = LAYERED.model_copy(update={"filters": [256]})
+    density = FactorizedDensity({name: np.full(shape, 0.1) for name, shape in expected_shapes(wide).items()})
+    z = np.random.default_rng(0).normal(size=(5000, 3))
+    tracemalloc.start()
+    rates = density.rate(z)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**24  # a layer makes 30 MB of all rows
+    assert rates == pytest.approx(np.concatenate([density.rate(row[None]) for row in z]), rel=1e-12)
+    assert density.rate(z[:0]).shape == (0,)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

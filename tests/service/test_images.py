@@ -63,10 +63,16 @@ BROKEN = [
         set_at("features", 1, to={"kind": "boolean", "name": "p1"}),
         "features.1.kind is 'boolean', expected 'numeric' as this is an image",
     ),
+    (
+        set_at("features", 1, "missing", to={"fill": 0.0, "indicator": True}),
+        "features.1.missing.indicator is True, expected False as this is an image",
+    ),
     (set_at("latents", "means", to=[0.0]), "latents.means has 1 entries, expected 2 as there are latent features"),
     (set_at("latents", "deviations", to=[1.0] * 3), "latents.deviations has 3 entries, expected 2"),
     (set_at("latents", "deviations", 1, to=-0.5), "latents.deviations.1 is -0.5"),
     (set_at("latents", "means", 0, to=float("nan")), "latents.means.0 is nan"),
+    (set_at("latents", "means", 0, to=-1e39), "latents.means.0 is -1e+39"),
+    (set_at("latents", "deviations", 0, to=1e39), "latents.deviations.0 is 1e+39"),
     (set_at("density", "kind", to="parzen"), "density is {'file': 'factorized.npz'"),
     (set_at("density", "dimensions", to=3), "density.dimensions is 3, expected 2 as there are latent features"),
     (set_at("density", "filters", to=[3, 0]), "density.filters.1 is 0"),
@@ -145,6 +151,7 @@ DAMAGED = [
     (changed("biases_0", np.nan), "biases_0[1, 0] is nan, expected a number from -1.79769e+308 to 1.79769e+308"),
     (changed("biases_0", np.inf), "biases_0[1, 0] is inf, expected "),
     (changed("biases_0", 2.001), "by the density, the examples have "),
+    (changed("matrices_0", 1.7e308), "is nan by the density, the examples have "),
 ]
 
 

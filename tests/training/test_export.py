@@ -222,10 +222,10 @@ def test_categories_stand_in_the_manifest(fitted: FittedModel) -> None:
     ]
 
 
-def older(exported: Path, tmp_path: Path) -> Path:
+def older(exported: Path, tmp_path: Path, format_version: int = 1) -> Path:
     """Returns the manifest of a folder as it was before manifests had digests of their own."""
     path = tmp_path / "manifest.json"
-    manifest = {**manifest_of(exported), "format_version": 1}
+    manifest = {**manifest_of(exported), "format_version": format_version}
     del manifest["sha256"]
     path.write_text(json.dumps(manifest, indent=1) + "\n")
     return path
@@ -240,6 +240,14 @@ def test_older_manifests_are_sealed_and_keep_all_else(exported: Path, tmp_path: 
     path = older(exported, tmp_path)
     assert seal(path)
     assert path.read_bytes() == (exported / "manifest.json").read_bytes()
+    assert not seal(path)
+
+
+@pytest.mark.parametrize("format_version", [2, 3, 4])
+def test_a_newer_manifest_is_sealed_as_what_it_is(exported: Path, tmp_path: Path, format_version: int) -> None:
+    path = older(exported, tmp_path, format_version)
+    assert seal(path)
+    assert json.loads(path.read_text())["format_version"] == format_version
     assert not seal(path)
 
 

@@ -15,7 +15,7 @@ from training.draws import Draws
 from training.export import Graph, check_parity, write_graph
 from training.fitting import FitInterrupted, Member, fit, unfinished
 from training.methods.beta_vae import BetaVAE, divergence
-from training.methods.factorized_radogaga import FactorizedRaDOGAGA
+from training.methods.factorized_radogaga import LARGEST, FactorizedRaDOGAGA
 from training.methods.image_autoencoder import ImageAutoencoder, brightness
 from training.methods.stacking import stack, unstack
 from training.nn.conv import ImageShape
@@ -211,6 +211,8 @@ def test_scores_are_made_of_the_terms(kind: str, models: dict[str, ImageAutoenco
         alone = build(kind, settings=replace(SETTINGS, rate_only=True))
         alone.load_state_dict(method.state_dict())
         assert torch.equal(alone.score(x), rate)
+        torch.nn.init.constant_(alone.double().encoder.last.bias, 1e300)
+        assert alone.score(x).tolist() == [LARGEST] * 20
     else:
         assert isinstance(method, BetaVAE)
         assert torch.allclose(method.score(x), distance / 1e-4 + divergence(*method.posterior(scaled)), rtol=1e-4)

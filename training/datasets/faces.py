@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import lzma
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +69,7 @@ def faces(size: int = LARGEST_SIZE, cache: Path | None = None, report: Callable[
         report: Told now and then how many images are read.
 
     Raises:
-        DatasetFileError: There is neither file, or it is cut short, altered, or holds something else.
+        DatasetFileError: There is neither file, or it can't be read, is cut short, altered, or holds something else.
         ValueError: The size is not from 1 to 64.
     """
     if not 1 <= size <= LARGEST_SIZE:
@@ -75,7 +77,11 @@ def faces(size: int = LARGEST_SIZE, cache: Path | None = None, report: Callable[
     folder = cache or cache_folder()
     subset, archive = folder / SUBSET.path, folder / ARCHIVE
     if subset.exists():
-        if problem := find_problem(SUBSET, subset):
+        try:
+            problem = find_problem(SUBSET, subset)
+        except OSError as error:
+            raise DatasetFileError(f"{subset} can't be read ({error.strerror})") from error
+        if problem:
             raise DatasetFileError(f"{subset} {problem}. Put the right file there.")
         return divided("celeba-10000", read_archive(subset, size, report))
     if archive.exists():
@@ -95,13 +101,16 @@ def celeba(size: int = LARGEST_SIZE, cache: Path | None = None, report: Callable
         report: Told now and then how many images are read.
 
     Raises:
-        DatasetFileError: The archive is missing, cut short or altered, or holds something else.
+        DatasetFileError: The archive is missing, can't be read, is cut short or altered, or holds something else.
     """
     path = (cache or cache_folder()) / ARCHIVE
     if not path.exists():
         raise DatasetFileError(f"{path} is missing. Get img_align_celeba.zip from {SOURCE} and put it there.")
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "md5").hexdigest()
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "md5").hexdigest()
+    except OSError as error:
+        raise DatasetFileError(f"{path} can't be read ({error.strerror})") from error
     if digest != ARCHIVE_MD5:
         raise DatasetFileError(
             f"{path} is not the published file: its md5 is {digest}, expected {ARCHIVE_MD5}. Delete it and get it anew."
@@ -139,7 +148,7 @@ def read_archive(path: Path, size: int, report: Callable[[int], None] | None = N
                 pixels[index] = read_face(archive.read(name), size, f"{name} in {path}")
                 if report and (index + 1) % 1000 == 0:
                     report(index + 1)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError) as error:
         raise DatasetFileError(f"{path} is no ZIP archive, or damaged ({error})") from error
     return pixels
 
@@ -157,6 +166,6 @@ def read_face(content: bytes, size: int, where: str) -> Pixels:
                 expected = " or ".join(f"{width} x {height}" for width, height in CROPS)
                 raise DatasetFileError(f"{where} is of {image.width} x {image.height} pixels, expected {expected}")
             face = image.convert("RGB").crop(crop).resize((size, size), Image.Resampling.BILINEAR)
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise DatasetFileError(f"{where} is no JPEG image, or damaged ({error})") from error
     return np.asarray(face, dtype=np.uint8).transpose(2, 0, 1)

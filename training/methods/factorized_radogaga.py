@@ -83,7 +83,7 @@ class FactorizedRaDOGAGA(ImageAutoencoder, RateDistortion):
         z = self.mean_latent(x)
         rate = self.rate(z)
         if self.settings.rate_only:
-            return rate
+            return within_float32(rate)
         lambda1, _ = self.lambdas
         distortion: Tensor = self.scaled(self.distance(x, self.decoder(z)))
         return within_float32(rate + lambda1 * distortion)

@@ -23,9 +23,15 @@ def jpeg(width: int = 89, height: int = 109, seed: int = 0) -> bytes:
     return stream.getvalue()
 
 
-def archive(path: Path, members: dict[str, bytes]) -> Path:
+def enlarged(content: bytes) -> bytes:
+    """An image whose header claims 65,535 x 65,535 pixels."""
+    size = content.index(b"\xff\xc0") + 5
+    return content[:size] + b"\xff" * 4 + content[size + 4 :]
+
+
+def archive(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as written:
+    with zipfile.ZipFile(path, "w", method) as written:
         for name, content in members.items():
             written.writestr(name, content)
     return path
@@ -124,6 +130,7 @@ def test_an_archive_that_is_altered(tmp_path: Path) -> None:
         (jpeg(64, 64), "000001.jpg in .* is of 64 x 64 pixels, expected 89 x 109 or 178 x 218"),
         (b"no image", "000001.jpg in .* is no JPEG image, or damaged"),
         (jpeg()[:600], "000001.jpg in .* is no JPEG image, or damaged"),
+        (enlarged(jpeg()), "000001.jpg in .* is no JPEG image, or damaged .*pixels"),
     ],
 )
 def test_an_image_that_is_none(tmp_path: Path, content: bytes, message: str) -> None:
@@ -137,6 +144,36 @@ def test_an_archive_that_is_none(tmp_path: Path) -> None:
         read_archive(tmp_path / "a.zip", 8)
     with pytest.raises(DatasetFileError, match="b.zip holds no .jpg image"):
         read_archive(archive(tmp_path / "b.zip", {"a.txt": b""}), 8)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_is_damaged_however_it_is_packed(tmp_path: Path, method: int) -> None:
+    path = archive(tmp_path / "a.zip", {"000001.jpg": jpeg()}, method)
+    content = bytearray(path.read_bytes())
+    content[60:70] = b"\xff" * 10
+    path.write_bytes(content)
+    with pytest.raises(DatasetFileError, match="a.zip is no ZIP archive, or damaged"):
+        read_archive(path, 8)
+
+
+def test_an_archive_with_a_password(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.zip", {"000001.jpg": jpeg()})
+    content = bytearray(path.read_bytes())
+    for flags in (6, content.index(b"PK\x01\x02") + 8):
+        content[flags] |= 1
+    path.write_bytes(content)
+    with pytest.raises(DatasetFileError, match="a.zip is no ZIP archive, or damaged .*password"):
+        read_archive(path, 8)
+
+
+def test_a_folder_in_place_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ARCHIVE).mkdir(parents=True)
+    with pytest.raises(DatasetFileError, match=f"{ARCHIVE} can't be read .Is a directory"):
+        faces(8, tmp_path)
+    (tmp_path / SUBSET.path).mkdir()
+    monkeypatch.setattr(module, "SUBSET", RemoteFile(SUBSET.path, SUBSET.url, "", size=0))
+    with pytest.raises(DatasetFileError, match=f"{SUBSET.path} can't be read .Is a directory"):
+        faces(8, tmp_path)
 
 
 @pytest.mark.parametrize("size", [0, -1, 65])
