@@ -32,6 +32,7 @@ from training.methods.stacking import unstack
 from training.nn.conv import APPENDIX_F, ImageShape
 from training.progress import watched
 from training.settings import ImageSettings
+from training.tables.errors import quote
 
 METHODS: dict[str, type[ImageAutoencoder]] = {"RaDOGAGA": FactorizedRaDOGAGA, "beta-VAE": BetaVAE}
 """The methods by name, in the order in which they are fitted."""
@@ -188,8 +189,10 @@ def fit_faces(
     train, test = rows_of_faces(recipe.size)
     settings, method, checkpoint = recipe.settings[name], untrained(name, recipe), checkpoint_of(name, recipe)
     members = [Member(method, torch.arange(len(train)), SEED)]
-    recorder = Recorder(curve, untrained(name, recipe), test[:WATCHED], recipe.steps_between_looks)
     resume = checkpoint.exists()
+    if not resume:
+        curve.unlink(missing_ok=True)  # that of another fit
+    recorder = Recorder(curve, untrained(name, recipe), test[:WATCHED], recipe.steps_between_looks)
     try:
         with watched(label, console) as observer:
             failures = fit(
@@ -282,11 +285,14 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
     """Reads the lines of a curve; there are none before its first.
 
     Raises:
-        FitError: A line is no JSON object.
+        FitError: A line is no JSON object with a step and seconds.
     """
-    if not path.exists():
-        return []
-    try:
-        return [dict(json.loads(line)) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise FitError(f"{path} is no file of JSON lines ({error}); delete it") from error
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+        try:
+            line = json.loads(text)
+            lines.append({**line, "step": int(line["step"]), "seconds": float(line["seconds"])})
+        except (ValueError, TypeError, KeyError) as error:
+            expected = 'a JSON object with "step" and "seconds"'
+            raise FitError(f"{path}, line {number}, is {quote(text)}, expected {expected}; delete the file") from error
+    return lines

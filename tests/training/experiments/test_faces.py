@@ -121,11 +121,22 @@ def test_a_curve_forgets_what_is_done_again(tmp_path: Path) -> None:
     assert 5 <= recorder.seconds < 6
 
 
-def test_a_damaged_curve_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["no JSON", "5", "null", "{}", '{"step": 5}', '{"step": "five", "seconds": 1}'])
+def test_a_damaged_curve_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "curve.jsonl"
-    path.write_text("no JSON\n")
-    with pytest.raises(FitError, match="curve.jsonl is no file of JSON lines .*; delete it"):
+    path.write_text('{"step": 5, "seconds": 1.0}\n' + line + "\n")
+    with pytest.raises(FitError, match="curve.jsonl, line 2, is .*, expected a JSON object .*; delete the file"):
         read_curve(path)
+
+
+def test_a_fit_without_checkpoint_starts_its_curve_anew(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    curve = curve_file(docs, Figure4().runs(request(docs))[0])
+    curve.parent.mkdir(parents=True)
+    curve.write_text('{"step": 10, "seconds": 3.0}\n')
+    fitted = face_fits.fit_faces("RaDOGAGA", RECIPE, curve, quiet(), "", deadline=0.0)
+    assert (fitted.step, read_curve(curve)) == (1, [])
+    assert fitted.seconds < 3
 
 
 def test_recipes_choose_the_fits(tmp_path: Path) -> None:
