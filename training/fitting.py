@@ -127,7 +127,8 @@ def fit(
         observer: Called after each step.
         look: Called after each step with the stacked models as they are then, which it leaves as they are.
         checkpoint: Where the fit is kept when it is interrupted, now and then before, and when all steps are done, so
-            that what comes after may fail without losing it; whoever has used the models removes it.
+            that what comes after may fail without losing it; whoever has used the models removes it. If all members
+            have failed, none stays.
         resume: Whether to go on from `checkpoint`.
         deadline: When to stop as a signal would do it, by `time.monotonic`; a new fit takes a step all the same.
 
@@ -158,7 +159,10 @@ def fit(
                 saved = time.monotonic()
             if ended:
                 raise FitInterrupted(f"stopped after step {run.step} of {run.steps}")
-        return run.finish()
+        failures = run.finish()
+        if checkpoint and len(failures) == len(members):
+            checkpoint.unlink(missing_ok=True)  # nothing is left to go on with
+        return failures
 
 
 def unfinished(members: Sequence[Member[M]], x: Tensor, settings: FitSettings, checkpoint: Path) -> int:

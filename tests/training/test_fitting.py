@@ -258,6 +258,17 @@ def test_a_stack_is_interrupted_and_resumed_with_its_failures(x: Tensor, tmp_pat
     assert same(resumed[0].method, uninterrupted[0].method)
 
 
+def test_a_checkpoint_stays_unless_nothing_is_left_to_go_on_with(x: Tensor, tmp_path: Path) -> None:
+    broken = torch.cat([x, torch.full((1, 6), float("nan"))])
+    checkpoint = tmp_path / "fit.pt"
+    sound, failing = members(SETTINGS, x, [0, 1])
+    failing = Member(failing.method, torch.cat([failing.rows[1:], torch.tensor([len(x)])]), 1)
+    assert list(fit([sound, failing], broken, SETTINGS, checkpoint=checkpoint)) == [1]
+    assert checkpoint.exists()
+    assert list(fit([failing], broken, SETTINGS, checkpoint=checkpoint)) == [0]
+    assert not checkpoint.exists()
+
+
 def test_each_members_gradients_are_clipped_by_their_own_norm(x: Tensor) -> None:
     def gradients(norm: float | None) -> Tensor:
         settings = replace(SETTINGS, gradient_norm=norm)
