@@ -111,6 +111,14 @@ def test_an_unfinished_fit_is_measured_and_gone_on_with(tmp_path: Path) -> None:
     assert [line["ssim"] for line in curve] == [line["ssim"] for line in again]
 
 
+def test_fits_are_kept_in_a_folder_that_git_ignores_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checkpoints_folder().name == "checkpoints"
+    monkeypatch.delenv("RADOGAGA_CHECKPOINTS")
+    assert checkpoints_folder() == Path(".checkpoints")
+    ignored = (Path(__file__).parents[3] / ".gitignore").read_text().splitlines()
+    assert f"{checkpoints_folder()}/" in ignored
+
+
 def test_a_curve_forgets_what_is_done_again(tmp_path: Path) -> None:
     path = tmp_path / "curve.jsonl"
     path.write_text("".join(json.dumps({"step": step, "seconds": step, "ssim": 0.5}) + "\n" for step in (5, 10, 12)))
