@@ -13,9 +13,10 @@ from service.detector import Detector
 from service.errors import StartError
 from service.runtime import Runtime
 from tests.conftest import small_job, small_model
-from training.datasets.base import Feature
+from training.datasets.base import Feature, Rows
 from training.export import export
 from training.jobs import FittedModel
+from training.methods.base import Method
 
 CPU = Runtime("cpu")
 
@@ -24,6 +25,17 @@ def differs(got: NDArray[np.floating], expected: torch.Tensor) -> float:
     """Returns the largest difference, relative to 1 or the size of what was expected."""
     wanted = expected.numpy()
     return float((np.abs(got - wanted) / np.maximum(1, np.abs(wanted))).max())
+
+
+@torch.no_grad()
+def assert_answers_are_pytorchs(detector: Detector, method: Method, x: Rows) -> None:
+    """Asserts that scores, latents and reconstructions of raw rows (N, M) are those of the fitted model."""
+    rows = torch.from_numpy(x).double()
+    z = method.encode(rows)
+    latents = z.float()
+    assert differs(detector.score(x).scores, method.score(rows)) <= 1e-5
+    assert differs(detector.encode(x), z) <= 1e-5
+    assert differs(detector.decode(latents.numpy()), method.decode(latents.double())) <= 1e-5
 
 
 @pytest.fixture(scope="module", params=["RaDOGAGA", "ensemble", "DAGMM"])
@@ -46,14 +58,7 @@ def test_scores_latents_and_reconstructions_are_pytorchs(model_and_folder: tuple
     model, folder = model_and_folder
     detector = Detector.load(folder, CPU)
     assert detector.manifest.method == model.job.method
-    x = model.dataset.x
-    with torch.no_grad():
-        rows = torch.from_numpy(x)
-        scores, z = model.method.score(rows), model.method.encode(rows)
-        x_hat = model.method.decode(z.float().double())
-    assert differs(detector.score(x).scores, scores) <= 1e-5
-    assert differs(detector.encode(x), z) <= 1e-5
-    assert differs(detector.decode(z.float().numpy()), x_hat) <= 1e-5
+    assert_answers_are_pytorchs(detector, model.method, model.dataset.x)
 
 
 def test_the_decision_is_the_manifests(fitted: FittedModel, exported: Path) -> None:

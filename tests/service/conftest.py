@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
-from tests.manifests import write_manifest
+from tests.manifests import Change, rewrite
 from tests.server import MODELS, SHIPPED
 
 SECONDS_TO_READINESS = 60.0
@@ -42,20 +43,10 @@ def folder(models: Path) -> Path:
     return models / "thyroid" / "1"
 
 
-Change = Callable[[dict[str, Any]], None]
-
-
 @pytest.fixture
 def change_manifest(folder: Path) -> Callable[[Change], None]:
     """Rewrites the manifest of `folder` after a change."""
-
-    def rewrite(change: Change) -> None:
-        path = folder / "manifest.json"
-        manifest = json.loads(path.read_text())
-        change(manifest)
-        write_manifest(path, manifest)
-
-    return rewrite
+    return partial(rewrite, folder)
 
 
 def wait_until_ready(client: TestClient) -> TestClient:

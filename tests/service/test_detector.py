@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from service.detector import Detector
 from service.errors import StartError
 from service.runtime import Runtime
-from tests.manifests import write_manifest
-from tests.service.conftest import Change
+from tests.manifests import Change, write_manifest
 
 CPU = Runtime("cpu")
 

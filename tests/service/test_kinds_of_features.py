@@ -10,11 +10,9 @@ import pytest
 
 from service.errors import StartError
 from service.manifest import read_manifest, schema
-from tests.manifests import write_manifest
+from tests.manifests import Change, assert_refused, drop, rewrite, set_at
 from tests.server import ROOT
 from tests.service import kinds
-from tests.service.conftest import Change
-from tests.service.test_manifest import drop, set_at
 
 AMOUNT, AGE, MEMBER, CITY, CARD, AT = (
     [feature["name"] for feature in kinds.FEATURES].index(name)
@@ -25,13 +23,6 @@ AMOUNT, AGE, MEMBER, CITY, CARD, AT = (
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     return kinds.make(tmp_path / "models")
-
-
-def rewrite(folder: Path, change: Change) -> None:
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    change(manifest)
-    write_manifest(path, manifest)
 
 
 def test_every_kind_of_feature_has_its_columns(made: Path) -> None:
@@ -100,10 +91,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("change", "message"), BROKEN, ids=[message for _, message in BROKEN])
 def test_a_broken_manifest_is_refused_with_field_and_value(made: Path, change: Change, message: str) -> None:
-    rewrite(made, change)
-    with pytest.raises(StartError) as caught:
-        read_manifest(made)
-    assert message in str(caught.value)
+    assert_refused(made, change, message)
 
 
 def test_a_rate_may_flag_none(made: Path) -> None:

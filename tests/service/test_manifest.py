@@ -10,30 +10,13 @@ import pytest
 
 from service.errors import StartError
 from service.manifest import read_manifest
-from tests.service.conftest import Change
+from tests.manifests import Change, assert_refused, drop, set_at
 
 
 def test_the_shipped_manifest_is_read(folder: Path) -> None:
     manifest = read_manifest(folder)
     assert (manifest.dataset, manifest.version, manifest.method) == ("thyroid", 1, "RaDOGAGA")
     assert (manifest.width, manifest.latent_width) == (6, 6)
-
-
-def set_at(*path: str | int, to: object) -> Change:
-    def change(manifest: dict[str, Any]) -> None:
-        target: Any = manifest
-        for part in path[:-1]:
-            target = target[part]
-        target[path[-1]] = to
-
-    return change
-
-
-def drop(name: str) -> Change:
-    def change(manifest: dict[str, Any]) -> None:
-        del manifest[name]
-
-    return change
 
 
 BROKEN = [
@@ -77,14 +60,8 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("change", "message"), BROKEN, ids=[message for _, message in BROKEN])
-def test_a_broken_manifest_is_refused_with_folder_field_and_value(
-    folder: Path, change_manifest: Callable[[Change], None], change: Change, message: str
-) -> None:
-    change_manifest(change)
-    with pytest.raises(StartError) as caught:
-        read_manifest(folder)
-    assert str(folder) in str(caught.value)
-    assert message in str(caught.value)
+def test_a_broken_manifest_is_refused_with_folder_field_and_value(folder: Path, change: Change, message: str) -> None:
+    assert_refused(folder, change, message)
 
 
 def test_manifests_need_no_bins(folder: Path, change_manifest: Callable[[Change], None]) -> None:

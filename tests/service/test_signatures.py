@@ -21,9 +21,9 @@ from service.manifest import read_manifest
 from service.runtime import Runtime
 from service.settings import Settings
 from service.signatures import Signers, generate_key, parse_signature, sign_file
-from tests.manifests import write_manifest
+from tests.manifests import Change, write_manifest
 from tests.server import ROOT, environment
-from tests.service.conftest import Change, wait_until_ready
+from tests.service.conftest import wait_until_ready
 
 CPU = Runtime("cpu")
 

@@ -1,10 +1,6 @@
 """Bodies that are made to take time or memory: refused before they do, with a reason."""
 
 import re
-import time
-import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import cast
 
@@ -20,24 +16,11 @@ from service.formats.json import JsonRows
 from service.formats.rows import Body, Context
 from service.v2 import bodies
 from service.v2.models import Model
+from tests.bounds import MB, within
 from tests.service.formats.readings import COLUMNS, read
 from tests.service.formats.test_npy import with_header
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
-
-MB = 2**20
-
-
-@contextmanager
-def within(seconds: float, megabytes: float) -> Iterator[None]:
-    """Checks that what happens here takes no more CPU time, nor more memory of Python's."""
-    tracemalloc.start()
-    began = time.process_time()
-    yield
-    used, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert used < seconds
-    assert peak < megabytes * MB
 
 
 def vectors(rows: bytes) -> bytes:
@@ -50,14 +33,14 @@ def vectors(rows: bytes) -> bytes:
     ids=["lists", "objects", "texts", "ragged"],
 )
 def test_rows_without_end_are_counted_and_not_read(rows: bytes) -> None:
-    with within(2, 32), pytest.raises(TooManyRows, match=r"^vectors has \d{6,} rows, at most 100 "):
+    with within(seconds=2, megabytes=32), pytest.raises(TooManyRows, match=r"^vectors has \d{6,} rows, at most 100 "):
         read(JSON, vectors(rows))
 
 
 @pytest.mark.parametrize("rows", [b"[]," * MB + b"1e999", b"[[1e999]]," * MB + b"1", b"[" * MB, b'{"a":' * MB])
 def test_long_bodies_of_brackets_are_not_read(rows: bytes) -> None:
     with (
-        within(2, 32),
+        within(seconds=2, megabytes=32),
         pytest.raises(InvalidField, match=r"The body has \d{7} opening brackets, expected at most 1100 "),
     ):
         read(JSON, vectors(rows))
@@ -88,7 +71,10 @@ def test_rows_that_are_read_strictly_are_read_once(monkeypatch: pytest.MonkeyPat
     "row", [b"1,2,3\n", b"1,2,3\r", b"x\n", b"1,2,3\n\n"], ids=["rows", "returns", "texts", "gaps"]
 )
 def test_csv_is_not_read_beyond_the_rows_there_may_be(start: bytes, row: bytes) -> None:
-    with within(2, 64), pytest.raises(TooManyRows, match="vectors has more than 100 rows, at most 100 "):
+    with (
+        within(seconds=2, megabytes=64),
+        pytest.raises(TooManyRows, match="vectors has more than 100 rows, at most 100 "),
+    ):
         read(CSV, start + row * MB)
 
 
@@ -102,7 +88,7 @@ def test_csv_is_read_to_the_last_row_there_may_be(rows: int, names: bytes) -> No
 def test_csv_has_not_more_columns_than_any_model() -> None:
     body = b"," * (4 * MB)
     with (
-        within(1, 32),
+        within(seconds=1, megabytes=32),
         pytest.raises(InvalidField, match=f"The first line has {4 * MB + 1} cells, expected at most 65536"),
     ):
         read(CSV, body)
@@ -134,12 +120,12 @@ def keys(count: int) -> bytes:
     ids=["fields", "parameters", "a parameter"],
 )
 def test_the_time_for_fields_that_nobody_knows_is_not_quadratic(rest: bytes) -> None:
-    with within(4, 64):
+    with within(seconds=4, megabytes=64):
         assert infer(b", " + rest).tolist() == [[1, 2, 3]]
 
 
 def test_a_long_id_is_looked_through_at_once() -> None:
-    with within(1, 64):
+    with within(seconds=1, megabytes=64):
         infer(b', "id": "%s"' % ("é".encode() * 4 * MB))
 
 
@@ -152,7 +138,10 @@ def test_a_long_shape_is_not_repeated() -> None:
     "rest", [b', "outputs": [%s 1]' % (b"{}," * MB), b', "parameters": {"a": [%s 1]}' % (b"[]," * MB)]
 )
 def test_long_bodies_of_the_protocol_have_few_brackets(rest: bytes) -> None:
-    with within(2, 32), pytest.raises(ServiceError, match="opening brackets, expected at most 1100 for 100 rows"):
+    with (
+        within(seconds=2, megabytes=32),
+        pytest.raises(ServiceError, match="opening brackets, expected at most 1100 for 100 rows"),
+    ):
         infer(rest)
 
 
