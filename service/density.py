@@ -162,12 +162,11 @@ class FactorizedDensity:
 
     @classmethod
     def of(cls, content: bytes, density: Factorized, path: object) -> "FactorizedDensity":
-        """Reads the file of a density.
+        """Reads the file of a density, which `check_density` has let pass.
 
         Raises:
-            StartError: As `check_density`, or an array has a value that none may have.
+            StartError: An array is damaged, or has a value that none may have.
         """
-        check_density(content, density, path)
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return cls({name: arrays[name] for name in expected_shapes(density)})
@@ -211,7 +210,7 @@ def check_scores(
     """Checks that a density gives the score of examples, ``rate(z) + distortion_weight |x - x_hat|^2``.
 
     Arguments:
-        content: The file of the density.
+        content: The file of the density, which `check_density` has let pass.
         density: What the manifest says of it.
         path: What the file is called.
         rows: ``x`` (N, M), ``z`` (N, L), ``x_hat`` (N, M) and ``score`` (N,).

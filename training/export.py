@@ -142,7 +142,7 @@ def write(model: FittedModel | FittedImages, number: int, folder: Path) -> None:
     write_examples(method, examples, folder / "examples.json")
     threshold = contamination_threshold(scores, dataset.contamination)
     manifest = {
-        "format_version": FORMAT_VERSION if isinstance(model, FittedModel) else IMAGE_FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if dataset.image is None else IMAGE_FORMAT_VERSION,
         "dataset": dataset.name,
         "version": number,
         "method": model.job.method,
@@ -181,7 +181,7 @@ def describe_image(dataset: Dataset) -> dict[str, Any]:
 @torch.no_grad()
 def describe_latents(model: FittedModel | FittedImages) -> dict[str, Any]:
     """Describes where the latents of fitted images lie."""
-    if isinstance(model, FittedModel):
+    if model.dataset.image is None:
         return {}
     z = model.method.encode(torch.from_numpy(model.dataset.x[model.split.normal]).double())
     return {"latents": {"means": z.mean(dim=0).tolist(), "deviations": z.std(dim=0, correction=0).tolist()}}
@@ -264,7 +264,7 @@ def describe_provenance(model: FittedModel | FittedImages, scorer: Path, thresho
     y, scores = dataset.y[test], run_in_batches(open_session(scorer), dataset.x[test])
     return {
         "recipe": model.job.recipe,
-        "settings": model.settings.to_json(),
+        "settings": model.job.settings.to_json(),
         "seed": model.job.seed,
         "data_sha256": dataset.sha256,
         "protocol": model.job.protocol,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -89,48 +89,33 @@ class ImageJob:
         return replace(IMAGE_SETTINGS[self.dataset], **self.overrides)
 
 
+J = TypeVar("J", Job, ImageJob)
+M = TypeVar("M", bound=Method)
+
+
 @dataclass(frozen=True)
-class FittedModel:
+class Fitted(Generic[J, M]):
     """A fitted model, with what its manifest tells about it.
 
     Attributes:
         job: What was asked for.
         method: The fitted model.
-        dataset: The table it was fitted on.
-        split: How the table was split.
-    """
-
-    job: Job
-    method: Method
-    dataset: Dataset
-    split: Split
-
-    @property
-    def settings(self) -> Settings:
-        """The settings of the fit."""
-        return self.job.settings
-
-
-@dataclass(frozen=True)
-class FittedImages:
-    """The same of images.
-
-    Attributes:
-        job: What was asked for.
-        method: The fitted model, in float64.
-        dataset: The images it was fitted on.
+        dataset: The rows it was fitted on.
         split: How they were split.
     """
 
-    job: ImageJob
-    method: FactorizedRaDOGAGA
+    job: J
+    method: M
     dataset: Dataset
     split: Split
 
-    @property
-    def settings(self) -> ImageSettings:
-        """The settings of the fit."""
-        return self.job.settings
+
+class FittedModel(Fitted[Job, Method]):
+    """One of a table."""
+
+
+class FittedImages(Fitted[ImageJob, FactorizedRaDOGAGA]):
+    """One of images, in float64."""
 
 
 def build(method: MethodName, x: Tensor, settings: Settings, seed: int) -> MixtureAutoencoder:

@@ -36,7 +36,7 @@ def test_neither_anomalies_nor_the_test_half_reach_the_fit(monkeypatch: pytest.M
 
 def test_a_model_knows_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fitted(monkeypatch, small_table().x)
-    assert model.settings == small_job(2).settings
+    assert model.job.settings == small_job(2).settings
     assert model.dataset.name == "thyroid"
 
 
@@ -90,7 +90,7 @@ def test_of_images_neither_anomalies_nor_the_test_half_reach_the_fit() -> None:
         assert value.dtype == torch.float64
         assert torch.equal(got.method.state_dict()[name], value), name
     assert np.array_equal(got.split.normal, normal)
-    assert (got.settings.epochs, got.job.method, got.job.recipe, got.job.protocol) == (1, "RaDOGAGA", "images", "A")
+    assert (got.job.settings.epochs, got.job.method, got.job.recipe, got.job.protocol) == (1, "RaDOGAGA", "images", "A")
 
 
 def test_rows_that_are_no_images_are_refused() -> None:

@@ -384,7 +384,7 @@ def test_fit_takes_a_method_and_a_recipe(
     assert "penalty" in capsys.readouterr().out
     assert main([*FIT, "--recipe", "ensemble", "--out", str(tmp_path)]) == 0
     dagmm, ensemble = written
-    assert (dagmm.job.method, dagmm.job.h, dagmm.settings.lambda1) == ("DAGMM", "identity", 0.1)
+    assert (dagmm.job.method, dagmm.job.h, dagmm.job.settings.lambda1) == ("DAGMM", "identity", 0.1)
     assert isinstance(ensemble.method, Ensemble)
     assert len(ensemble.method.medians) == 10
     assert main([*FIT, "--method", "DAGMM", "--h", "log", "--out", str(tmp_path)]) == 1

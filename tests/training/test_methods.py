@@ -53,7 +53,7 @@ def score_stays_high_far_from_the_data(model: FittedModel) -> None:
 def decode_inverts_shape_of_encode(model: FittedModel) -> None:
     x = rows(model)
     z = model.method.encode(x)
-    assert z.shape == (len(x), model.settings.latent)
+    assert z.shape == (len(x), model.job.settings.latent)
     assert model.method.decode(z).shape == x.shape
 
 
@@ -107,7 +107,9 @@ def every_parameter_moves(model: FittedModel) -> None:
 
 def the_state_is_the_whole_model(model: FittedModel) -> None:
     x = rows(model)
-    empty = [build(model.job.method, torch.zeros(2, x.shape[1]), model.settings, 99).double() for _ in members(model)]
+    empty = [
+        build(model.job.method, torch.zeros(2, x.shape[1]), model.job.settings, 99).double() for _ in members(model)
+    ]
     restored = empty[0] if isinstance(model.method, MixtureAutoencoder) else Ensemble(empty)
     restored.load_state_dict(model.method.state_dict())
     assert torch.equal(restored.score(x), model.method.score(x))
@@ -128,8 +130,8 @@ def members(model: FittedModel) -> list[MixtureAutoencoder]:
 
 
 def untrained_members(model: FittedModel) -> list[MixtureAutoencoder]:
-    seeds = [model.job.seed + number * SEEDS_BETWEEN_MEMBERS for number in range(model.settings.members)]
-    return [build(model.job.method, normal_rows(model), model.settings, seed) for seed in seeds]
+    seeds = [model.job.seed + number * SEEDS_BETWEEN_MEMBERS for number in range(model.job.settings.members)]
+    return [build(model.job.method, normal_rows(model), model.job.settings, seed) for seed in seeds]
 
 
 LAWS: list[Law] = [
@@ -352,7 +354,7 @@ def test_scoring_uses_the_mixture_of_all_training_rows(fitted: FittedModel) -> N
         own = method.responsibilities(y).numpy()
     assert isinstance(fitted.method, MixtureAutoencoder)
     for k in range(2):
-        expected = np.cov(y.numpy().T, aweights=own[:, k], ddof=0) + fitted.settings.variance_floor * np.eye(8)
+        expected = np.cov(y.numpy().T, aweights=own[:, k], ddof=0) + fitted.job.settings.variance_floor * np.eye(8)
         assert np.allclose(fitted.method.density.covariances[k], expected, rtol=1e-5, atol=1e-9)
 
 
